@@ -1,0 +1,35 @@
+import os
+from glob import glob
+
+# before TensorFlow is imported: quiet where there is no GPU, untouched where there is one
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if not glob("/dev/nvidia[0-9]*"):
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import settings
+
+matplotlib.use("agg")
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    from xplique_forgrad.demo import load_classifier
+
+    return load_classifier()
+
+
+@pytest.fixture(scope="session")
+def images():
+    from xplique_forgrad.demo import load_images
+
+    return load_images(6, seed=5)

@@ -1,0 +1,142 @@
+"""
+From maps to spectra and back: by FFT, or on a CPU by products with the few sinusoids kept.
+
+A plan says how to filter maps of one size at one cutoff. It holds NumPy arrays, or tensors where
+the cutoff or the size is one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from .windows import low_pass_mask
+
+
+class Plan(NamedTuple):
+    """
+    How to filter maps.
+
+    Attributes
+    ----------
+    mask
+        Gain of each coefficient, of the dtype of the coefficients.
+    bases
+        Orthonormal sinusoids of each axis, of shape (nb_sinusoids, size): the coefficients are
+        the products with them. Empty where the coefficients come from an FFT.
+    """
+
+    mask: Any
+    bases: tuple[Any, ...]
+
+
+def fourier_plan(shape, sigma, window: str, dtype: tf.DType) -> Plan:
+    """Filter by FFT, whatever the sizes and cutoffs: tensors, or one cutoff per map."""
+    mask = low_pass_mask(shape, sigma, window, half=len(shape) < 3)
+    return Plan(tf.cast(mask, complex_dtype(dtype)), ())
+
+
+@lru_cache(maxsize=64)
+def cached_plan(
+    shape: tuple[int, ...], sigma: float, window: str, dtype: tf.DType, by_products: bool
+) -> Plan:
+    """Filter by products or by FFT, where size and cutoff are plain numbers."""
+    mask = _mask(shape, sigma, window)
+    if not by_products:
+        half = mask if len(shape) == 3 else mask[..., : shape[-1] // 2 + 1]
+        return Plan(half.astype(complex_dtype(dtype).as_numpy_dtype), ())
+    nb_kept = nb_sinusoids(shape, sigma, window)
+    harmonics = [_harmonics(nb) for nb in nb_kept]
+    return Plan(
+        mask[np.ix_(*harmonics)].T.astype(dtype.as_numpy_dtype),
+        tuple(
+            _sinusoids(size, nb).astype(dtype.as_numpy_dtype) for size, nb in zip(shape, nb_kept)
+        ),
+    )
+
+
+def products_pay_off(shape, sigma: float, window: str, nb_values: int, nb_cutoffs: int = 1) -> bool:
+    """
+    Whether matrix products beat the FFT on a CPU (thresholds read off benchmarks/filter.py).
+
+    An FFT costs about as much as 200 products per value. Products need some work to be worth
+    their overhead, and a sweep does only the second half of them at each cutoff.
+    """
+    if len(shape) == 3:
+        return False
+    nb_kept = nb_sinusoids(shape, sigma, window)
+    nb_products = nb_kept[0]
+    if len(shape) == 2:
+        nb_products = nb_kept[1] * (1 + nb_kept[0] / shape[1])
+    affordable = 100 * len(shape) * (2 if nb_cutoffs > 1 else 1)
+    return nb_products <= min(affordable, (nb_values * nb_cutoffs - 20_000) / 1_000)
+
+
+@lru_cache(maxsize=1024)
+def nb_sinusoids(shape: tuple[int, ...], sigma: float, window: str) -> tuple[int, ...]:
+    """Number of sinusoids that the window keeps along each axis."""
+    mask = _mask(shape, sigma, window)
+    counts = []
+    for axis, size in enumerate(shape):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        kept = np.flatnonzero(mask.any(axis=others))
+        counts.append(min(2 * int(np.max(np.minimum(kept, size - kept))) + 1, size))
+    return tuple(counts)
+
+
+def _mask(shape: tuple[int, ...], sigma: float, window: str) -> np.ndarray:
+    # also while a caller's function is traced, and then not part of it
+    with tf.init_scope(), tf.device("CPU"):
+        return low_pass_mask(shape, sigma, window).numpy()
+
+
+def analyse(maps: tf.Tensor, bases: tuple[tf.Tensor, ...], nb_axes: int) -> tf.Tensor:
+    """Coefficients of maps along their last `nb_axes` axes, in reverse order given `bases`."""
+    if bases:
+        # tensordot: a tf.matmul that broadcasts the bases corrupts memory (tensorflow#117700)
+        coefficients = tf.tensordot(maps, bases[-1], axes=[[-1], [1]])
+        if nb_axes == 2:
+            coefficients = tf.tensordot(coefficients, bases[0], axes=[[-2], [1]])
+        return coefficients
+    if nb_axes == 3:
+        # tf.signal.rfft3d has no gradient
+        return tf.signal.fft3d(tf.cast(maps, complex_dtype(maps.dtype)))
+    return tf.signal.rfft2d(maps) if nb_axes == 2 else tf.signal.rfft(maps)
+
+
+def synthesise(
+    coefficients: tf.Tensor, bases: tuple[tf.Tensor, ...], sizes: tf.Tensor, nb_axes: int
+) -> tf.Tensor:
+    """Maps of the given sizes from their coefficients: the inverse of `analyse`."""
+    if bases:
+        if nb_axes == 2:
+            coefficients = tf.tensordot(coefficients, bases[0], axes=[[-1], [0]])
+        return tf.tensordot(coefficients, bases[-1], axes=[[-nb_axes], [0]])
+    if nb_axes == 3:
+        return tf.math.real(tf.signal.ifft3d(coefficients))
+    inverse = tf.signal.irfft2d if nb_axes == 2 else tf.signal.irfft
+    return inverse(coefficients, fft_length=sizes)
+
+
+def complex_dtype(dtype: tf.DType) -> tf.DType:
+    return tf.complex128 if dtype == tf.float64 else tf.complex64
+
+
+def _harmonics(nb_sinusoids: int) -> np.ndarray:
+    """Frequency of each row of `_sinusoids`: 0, 1, 1, 2, 2, ..."""
+    return (np.arange(nb_sinusoids) + 1) // 2
+
+
+def _sinusoids(size: int, nb_sinusoids: int) -> np.ndarray:
+    """First rows of the orthonormal real Fourier basis: mean, cos 1, sin 1, cos 2, sin 2, ..."""
+    rows = np.arange(nb_sinusoids)
+    # exact multiples of the turn: the argument stays small
+    turns = np.outer(_harmonics(nb_sinusoids), np.arange(size)) % size / size
+    phases = np.where(rows % 2 == 0, 0.25, 0.0) * (rows > 0)
+    basis = np.cos(2 * np.pi * (turns - phases[:, None])) * np.sqrt(2.0 / size)
+    alone = (rows == 0) | (2 * _harmonics(nb_sinusoids) == size)
+    basis[alone] /= np.sqrt(2.0)
+    return basis

@@ -1,0 +1,177 @@
+"""
+The windows of the low-pass filter: which frequencies it keeps, in which unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .checks import WINDOWS, check_choice, checked_shape, checked_sigma
+
+# A cutoff that went through float32 still keeps the frequency that it names: relative slack,
+# far below the distance between two radii of any image up to 1,500 pixels wide.
+_CUTOFF_SLACK = 2e-7
+
+
+def frequency_radius(shape: Sequence[int | tf.Tensor], *, half: bool = False) -> tf.Tensor:
+    """
+    Distance of each discrete frequency from zero, in cycles along the longest axis.
+
+    r(k) = L * sqrt(sum_i (k_i / n_i)^2), with n_i the sizes, L the largest of them and k_i the
+    signed integer frequency along axis i. On a square image it is the plain |k|, and on any
+    other a circle of radius r is still a circle in cycles per pixel: equally wide in x and y.
+
+    Parameters
+    ----------
+    shape
+        Sizes of the filtered axes, each at least 1, as integers or scalar tensors.
+    half
+        Give only the unique part of the spectrum of real maps, as `tf.signal.rfft2d` does: the
+        last axis has n // 2 + 1 entries. Default to the whole spectrum.
+
+    Returns
+    -------
+    radius
+        Radii of shape `shape`, float64, in the order of `np.fft.fftfreq`: zero frequency first,
+        `np.fft.fftshift` centres it.
+
+    Examples
+    --------
+    >>> frequency_radius((4, 4)).numpy()[0]
+    array([0., 1., 2., 1.])
+    """
+    shape = checked_shape(shape)
+    frequencies = _axis_frequencies(shape, half)
+    return tf.sqrt(sum(tf.square(frequency) for frequency in frequencies))
+
+
+def low_pass_mask(
+    shape: Sequence[int | tf.Tensor],
+    sigma: Any,
+    window: str = "disk",
+    *,
+    half: bool = False,
+) -> tf.Tensor:
+    """
+    Gain of the low-pass filter at each discrete frequency, between 0 and 1.
+
+    With r the `frequency_radius`:
+
+    - "disk": 1 where r <= sigma, else 0. The window of Xplique's own `forgrad`.
+    - "box": 1 where L |k_i| / n_i <= sigma along every axis, else 0. K^sigma of the paper.
+    - "gaussian": exp(-r^2 / (2 sigma^2)), of gain 0.61 at the cutoff.
+    - "butterworth": 1 / (1 + (r / sigma)^4), of gain 0.5 at the cutoff (order 2).
+
+    Disk and box cut sharply and ring beside edges; the other two do not ring visibly, and let a
+    little of the higher frequencies pass. The zero frequency always has gain 1.
+
+    Ref. Muzellec & al., Saliency strikes back: How filtering out high frequencies improves
+    white-box explanations (2024), https://arxiv.org/abs/2307.09591 (sec. 3.4); Gonzalez & Woods,
+    Digital image processing (2018), sec. 4.8 for the Gaussian and Butterworth windows.
+
+    Parameters
+    ----------
+    shape
+        Sizes of the filtered axes, each at least 1, as integers or scalar tensors.
+    sigma
+        Cutoff in cycles along the longest axis, 0 < sigma <= max(shape). A scalar, or a vector of
+        S cutoffs for S masks. May be fractional, and may be a tensor.
+    window
+        One of "disk", "box", "gaussian", "butterworth".
+    half
+        Give only the unique part of the spectrum of real maps, see `frequency_radius`.
+
+    Returns
+    -------
+    mask
+        Gains of shape `shape`, or (S, *shape) for a vector of cutoffs, float64, zero frequency
+        first.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, `sigma` is out of range or the window unknown.
+    TypeError
+        If `sigma` is no real number.
+
+    Examples
+    --------
+    >>> low_pass_mask((224, 224), sigma=15).shape
+    TensorShape([224, 224])
+    """
+    shape = checked_shape(shape)
+    check_choice("window", window, WINDOWS)
+    sigma = tf.convert_to_tensor(checked_sigma(sigma, shape), tf.float64)
+    sigma = sigma[(...,) + (tf.newaxis,) * len(shape)]
+
+    if window == "box":
+        radius = reduce(tf.maximum, _axis_frequencies(shape, half))
+    else:
+        radius = frequency_radius(shape, half=half)
+
+    if window == "gaussian":
+        return tf.exp(-0.5 * tf.square(radius / sigma))
+    if window == "butterworth":
+        return 1.0 / (1.0 + (radius / sigma) ** 4)
+    return tf.cast(radius <= sigma * (1.0 + _CUTOFF_SLACK), tf.float64)
+
+
+def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
+    """
+    The smallest cutoff that keeps every frequency: from there on, filtering changes nothing.
+
+    Parameters
+    ----------
+    shape
+        Sizes of the filtered axes, each at least 1: (H, W) for images.
+    window
+        "disk" or "box". The other two never keep everything.
+
+    Returns
+    -------
+    sigma
+        Cutoff in cycles along the longest axis. For a square even image, size / sqrt(2) with a
+        disk and size / 2 with a box.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, or the window has no such cutoff.
+
+    Examples
+    --------
+    >>> full_band_sigma((224, 224), window="box")
+    112.0
+    """
+    shape = checked_shape(shape)
+    check_choice("window", window, WINDOWS)
+    highest = [max(shape) * (size // 2) / size for size in shape]
+    if window == "disk":
+        return float(np.sqrt(np.sum(np.square(highest))))
+    if window == "box":
+        return float(max(highest))
+    raise ValueError(
+        f"A {window!r} window attenuates every frequency but zero, whatever its cutoff: it has no "
+        "full band. Only 'disk' and 'box' have one."
+    )
+
+
+def _axis_frequencies(shape, half: bool) -> list[tf.Tensor]:
+    """|k_i| L / n_i of each axis, shaped to broadcast against the other axes."""
+    longest = tf.cast(tf.reduce_max(tf.stack(list(shape))), tf.float64)
+    frequencies = []
+    for axis, size in enumerate(shape):
+        k = tf.range(size)
+        k = tf.minimum(k, size - k)
+        if half and axis == len(shape) - 1:
+            k = k[: size // 2 + 1]
+        frequency = tf.cast(k, tf.float64) * (longest / tf.cast(size, tf.float64))
+        frequencies.append(
+            tf.reshape(frequency, [-1 if other == axis else 1 for other in range(len(shape))])
+        )
+    return frequencies
