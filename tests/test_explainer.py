@@ -1,0 +1,230 @@
+import copy
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from xplique import attributions
+from xplique.attributions.base import BlackBoxExplainer
+from xplique.metrics import (
+    AverageStability,
+    ModelRandomizationMetric,
+    ProgressiveLayerRandomization,
+    RandomLogitMetric,
+)
+
+from xplique_forgrad import FORGrad, forgrad
+
+METHODS = {
+    "DeconvNet": {},
+    "FEM": {},
+    "GradCAM": {},
+    "GradCAMPP": {},
+    "GradientInput": {},
+    "GuidedBackprop": {},
+    "HsicAttributionMethod": {"nb_design": 20, "grid_size": 4},
+    "IntegratedGradients": {"steps": 4},
+    "KernelShap": {"nb_samples": 20},
+    "Lime": {"nb_samples": 20},
+    "Occlusion": {"patch_size": 24, "patch_stride": 24},
+    "Rise": {"nb_samples": 20},
+    "Saliency": {},
+    "SmoothGrad": {"nb_samples": 3},
+    "SobolAttributionMethod": {"nb_design": 2, "grid_size": 4},
+    "SquareGrad": {"nb_samples": 3},
+    "VarGrad": {"nb_samples": 3},
+}
+
+
+def test_the_list_of_methods_is_complete():
+    assert {*METHODS} == {*attributions.__all__} - {"FORGrad", "global_sensitivity_analysis"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", METHODS)
+def test_around_each_method_of_xplique(method, classifier, images):
+    inputs, targets = images.inputs[:2], images.targets[:2]
+    explainer = getattr(attributions, method)(classifier, **METHODS[method])
+    raw = []
+    explain = explainer.explain
+    explainer.explain = lambda *arguments: raw.append(explain(*arguments)) or raw[-1]
+    filtered = FORGrad(explainer, sigma=5, window="gaussian").explain(inputs, targets)
+    assert filtered.shape == (2, 96, 96, 1)
+    expected = forgrad(np.reshape(raw[0], (2, 96, 96, 1)), 5, window="gaussian")
+    np.testing.assert_array_equal(filtered, expected)
+
+
+@pytest.fixture
+def saliency(classifier):
+    return attributions.Saliency(classifier)
+
+
+def test_it_is_an_explainer_of_xplique(saliency, images):
+    explainer = FORGrad(saliency, sigma=6)
+    assert isinstance(explainer, BlackBoxExplainer)
+    expected = forgrad(saliency(images.inputs, images.targets), 6)
+    np.testing.assert_allclose(explainer(images.inputs, images.targets), expected, rtol=1e-6)
+
+
+def test_inputs_of_every_kind(saliency, images):
+    inputs, targets, _ = images
+    explainer = FORGrad(saliency, sigma=6)
+    expected = explainer.explain(inputs, targets)
+    pairs = tf.data.Dataset.from_tensor_slices((inputs, targets))
+    for dataset in (
+        pairs,
+        pairs.batch(4),
+        pairs.batch(4).prefetch(1),
+        pairs.batch(3, drop_remainder=True),
+        pairs.batch(4).map(lambda x, y: (x + 0.0, y)),
+        pairs.prefetch(2),
+    ):
+        np.testing.assert_allclose(explainer.explain(dataset), expected, rtol=1e-4, atol=1e-6)
+    tensors = explainer.explain(tf.constant(inputs), tf.constant(targets))
+    np.testing.assert_allclose(tensors, expected, rtol=1e-5)
+
+
+def test_batched_datasets_of_models_that_are_plain_functions(classifier, images):
+    inputs, targets, _ = images
+    occlusion = attributions.Occlusion(lambda x: classifier(x), patch_size=32, patch_stride=32)
+    explainer = FORGrad(occlusion, sigma=6)
+    expected = explainer.explain(inputs, targets)
+    pairs = tf.data.Dataset.from_tensor_slices((inputs, targets))
+    for dataset in (pairs, pairs.batch(4), pairs.batch(4).prefetch(1)):
+        np.testing.assert_allclose(explainer.explain(dataset), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_time_series_are_filtered_along_time(rng):
+    model = keras.Sequential(
+        [
+            keras.Input((40, 3)),
+            keras.layers.Conv1D(4, 5, activation="tanh"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+    )
+    inputs = rng.standard_normal((3, 40, 3)).astype(np.float32)
+    targets = np.eye(2, dtype=np.float32)[[0, 1, 0]]
+    saliency = attributions.Saliency(model)
+    raw = saliency.explain(inputs, targets)
+    filtered = FORGrad(saliency, sigma=4).explain(inputs, targets)
+    assert filtered.shape == (3, 40, 3)
+    np.testing.assert_allclose(filtered, forgrad(raw, 4, axes=(1,)), rtol=1e-5)
+    both = FORGrad(saliency, sigma=4, axes=(1, 2)).explain(inputs, targets)
+    np.testing.assert_allclose(both, forgrad(raw, 4, axes=(1, 2)), rtol=1e-5)
+
+
+def test_tabular_inputs_get_a_clear_error(rng):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
+    explainer = FORGrad(attributions.Saliency(model))
+    inputs, targets = rng.standard_normal((3, 5)), np.eye(2)[[0, 1, 0]]
+    with pytest.raises(ValueError, match="rank 2: the explanations of tabular inputs"):
+        explainer.explain(inputs, targets)
+    with pytest.raises(ValueError, match="tabular"):
+        explainer.explain(tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(2))
+
+
+def test_model_is_the_wrapped_explainers(saliency, classifier):
+    explainer = FORGrad(FORGrad(saliency))
+    assert explainer.model is classifier
+    other = keras.models.clone_model(classifier)
+    explainer.model = other
+    assert saliency.model is other
+    explainer.batch_size = 7
+    assert saliency.batch_size == 7
+
+
+def test_average_stability(saliency, images):
+    metric = AverageStability(saliency.model, images.inputs[:2], images.targets[:2], nb_samples=3)
+    raw, filtered = metric(saliency), metric(FORGrad(saliency, sigma=3))
+    assert 0 < filtered < raw
+
+
+def test_model_randomization_is_not_passed_vacuously(saliency, classifier, images):
+    weights = classifier.get_weights()
+    metric = ModelRandomizationMetric(
+        classifier,
+        images.inputs,
+        images.targets,
+        randomization_strategy=ProgressiveLayerRandomization(1.0),
+    )
+    explainer = FORGrad(saliency, sigma=48)
+    explained_models = []
+    explain = saliency.explain
+    saliency.explain = lambda *a: explained_models.append(saliency.model) or explain(*a)
+    similarity = metric(explainer)
+
+    assert len({id(model) for model in explained_models}) == 2
+    assert similarity < 0.9
+    assert saliency.model is classifier
+    for before, after in zip(weights, classifier.get_weights()):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_random_logit(saliency, images):
+    metric = RandomLogitMetric(saliency.model, images.inputs, images.targets)
+    assert -1 <= metric(FORGrad(saliency, sigma=6)) < 1
+
+
+def test_it_answers_as_the_wrapped_explainer_and_can_be_copied(classifier):
+    explainer = FORGrad(attributions.SmoothGrad(classifier, nb_samples=11), sigma=4)
+    assert explainer.nb_samples == 11
+    assert explainer.gradient is explainer.explainer.gradient
+    assert copy.copy(explainer).sigma == 4
+    with pytest.raises(AttributeError, match="nonexistent"):
+        _ = explainer.nonexistent
+    with pytest.raises(AttributeError):
+        _ = FORGrad.__new__(FORGrad).model
+    assert pickle.loads(pickle.dumps(FORGrad(Constant()))).sigma == 15
+
+
+class Constant:
+    def explain(self, inputs, targets):
+        return np.ones(inputs.shape[:3], np.float32)
+
+
+def test_any_object_that_explains_will_do(images):
+    explainer = FORGrad(Constant(), sigma=3)
+    assert explainer.explain(images.inputs, images.targets).shape == (6, 96, 96, 1)
+    assert repr(explainer) == (
+        "FORGrad(Constant, sigma=3, window='disk', rectify='magnitude', axes=None)"
+    )
+
+
+@pytest.mark.parametrize("wrapped", [None, "Saliency", attributions.Saliency])
+def test_what_is_no_explainer_is_refused(wrapped):
+    with pytest.raises(TypeError, match=r"FORGrad\(Saliency\(model\), sigma=15\)"):
+        FORGrad(wrapped)
+
+
+def test_a_model_in_place_of_an_explainer_is_refused(classifier):
+    with pytest.raises(TypeError, match="wraps an explainer"):
+        FORGrad(classifier)
+
+
+def test_datasets_and_targets_that_do_not_go_together(saliency, images):
+    inputs, targets, masks = images
+    explainer = FORGrad(saliency, sigma=6)
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, targets))
+    with pytest.raises(ValueError, match="brings its own targets"):
+        explainer.explain(dataset, targets)
+    with pytest.raises(ValueError, match=r"pairs \(inputs, targets\)"):
+        explainer.explain(tf.data.Dataset.from_tensor_slices(inputs))
+    with pytest.raises(ValueError, match=r"pairs \(inputs, targets\)"):
+        explainer.explain(tf.data.Dataset.from_tensor_slices((inputs, targets, masks)))
+
+
+@pytest.mark.parametrize(("option", "value"), [("window", "hann"), ("rectify", "abs")])
+def test_unknown_options_are_refused(option, value, saliency):
+    with pytest.raises(ValueError, match=f"`{option}` is '{value}'"):
+        FORGrad(saliency, **{option: value})
+
+
+@pytest.mark.parametrize("options", [{"sigma": 0}, {"sigma": 97}, {"axes": (1, 7)}])
+def test_bad_cutoffs_and_axes_are_refused_before_anything_is_explained(options, saliency, images):
+    saliency.explain = None  # never called
+    explainer = FORGrad(Constant(), **options)
+    explainer.explainer = saliency
+    with pytest.raises(ValueError, match="0 < sigma <= 96|axes"):
+        explainer.explain(images.inputs, images.targets)

@@ -1,0 +1,207 @@
+"""
+An explainer whose explanations are filtered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from xplique.attributions.base import BlackBoxExplainer
+
+from .filtering import forgrad
+from .filtering.checks import (
+    RECTIFICATIONS,
+    WINDOWS,
+    check_choice,
+    checked_axes,
+    checked_sigma,
+)
+
+_AXES = {3: (1,), 4: (1, 2)}
+
+
+class FORGrad(BlackBoxExplainer):
+    """
+    Any attribution method of Xplique, followed by the low-pass filter of FORGrad.
+
+    It wraps an explainer and is one: it goes wherever Xplique takes an explainer, its metrics of
+    stability and randomization included. Whatever else is asked of it (`model`, `batch_size`,
+    `nb_samples`, ...) is answered by the wrapped explainer; setting `model` or `batch_size` sets
+    the wrapped explainer's.
+
+    Ref. Muzellec & al., Saliency strikes back: How filtering out high frequencies improves
+    white-box explanations (2024), https://arxiv.org/abs/2307.09591
+
+    Parameters
+    ----------
+    explainer
+        An explainer of Xplique, white-box or black-box, or any object with a method
+        `explain(inputs, targets)`.
+    sigma
+        Cutoff in cycles along the longest filtered axis, see `forgrad`. Default to the paper's
+        recommendation, 15 for images of 224 pixels.
+    window
+        "disk", "box", "gaussian" or "butterworth", see `forgrad`.
+    rectify
+        "magnitude", "positive" or None, see `forgrad`.
+    axes
+        Axes to filter along. Default to what the inputs are: (1, 2) for images (N, H, W, C) and
+        (1,), the time, for time series (N, T, W). Give (1, 2) for images without channels.
+
+    Raises
+    ------
+    TypeError
+        If `explainer` is no explainer.
+    ValueError
+        If `window` or `rectify` is unknown.
+
+    Examples
+    --------
+    >>> from xplique.attributions import Saliency
+    >>> from xplique_forgrad.demo import load_classifier, load_images
+    >>> inputs, targets, _ = load_images(4)
+    >>> FORGrad(Saliency(load_classifier()), sigma=6).explain(inputs, targets).shape
+    TensorShape([4, 96, 96, 1])
+    """
+
+    def __init__(
+        self,
+        explainer: BlackBoxExplainer,
+        sigma: Any = 15,
+        *,
+        window: str = "disk",
+        rectify: str | None = "magnitude",
+        axes: int | Sequence[int] | None = None,
+    ):
+        # the base class would keep a model of its own, apart from the wrapped explainer's
+        if isinstance(explainer, type) or not callable(getattr(explainer, "explain", None)):
+            raise TypeError(
+                f"FORGrad wraps an explainer with a method `explain`, and got {explainer!r}; "
+                "give for instance FORGrad(Saliency(model), sigma=15)."
+            )
+        check_choice("window", window, WINDOWS)
+        check_choice("rectify", rectify, RECTIFICATIONS)
+        self.explainer = explainer
+        self.sigma = sigma
+        self.window = window
+        self.rectify = rectify
+        self.axes = axes
+
+    def explain(
+        self,
+        inputs: tf.data.Dataset | tf.Tensor | np.ndarray,
+        targets: tf.Tensor | np.ndarray | None = None,
+    ) -> tf.Tensor:
+        """
+        Compute the explanations of the wrapped explainer and filter them.
+
+        Parameters
+        ----------
+        inputs
+            Dataset, Tensor or Array of images (N, H, W, C) or time series (N, T, W). A dataset
+            gives pairs of inputs and targets, one by one or in batches.
+        targets
+            Tensor or Array, one-hot encoding of the output to explain, of shape (N, output_size).
+            None with a dataset.
+
+        Returns
+        -------
+        explanations
+            Filtered explanations, (N, H, W, 1) for images and (N, T, W) for time series.
+
+        Raises
+        ------
+        ValueError
+            If the inputs are tabular, or the targets and the dataset do not go together, and as
+            `forgrad` does.
+        """
+        if isinstance(inputs, tf.data.Dataset):
+            inputs = self._unbatched(inputs, targets)
+            shape = (None, *inputs.element_spec[0].shape)
+        else:
+            shape = tuple(np.shape(inputs))
+        axes = self._axes_of(shape)
+        # before the costly part; the explanations have the sizes of the inputs
+        sizes = [shape[axis] for axis in axes]
+        if None not in sizes:
+            checked_sigma(self.sigma, sizes)
+
+        explanations = self.explainer.explain(inputs, targets)
+        if len(shape) == 4 and len(explanations.shape) == 3:
+            explanations = explanations[..., tf.newaxis]
+        return forgrad(
+            explanations, self.sigma, window=self.window, rectify=self.rectify, axes=axes
+        )
+
+    def _axes_of(self, shape: tuple[int | None, ...]) -> tuple[int, ...]:
+        rank = len(shape)
+        if rank < 3:
+            raise ValueError(
+                f"The inputs have rank {rank}: the explanations of tabular inputs (N, W) have no "
+                "order to filter along. FORGrad filters those of images (N, H, W, C) and time "
+                "series (N, T, W)."
+            )
+        if self.axes is not None:
+            return checked_axes(self.axes, tf.TensorShape(shape))
+        if rank not in _AXES:
+            raise ValueError(
+                f"The inputs have rank {rank}; say along which axes to filter their explanations, "
+                "for instance FORGrad(explainer, sigma, axes=(1, 2, 3))."
+            )
+        return _AXES[rank]
+
+    def _unbatched(self, dataset: tf.data.Dataset, targets: Any) -> tf.data.Dataset:
+        """The dataset sample by sample. Xplique unbatches only if `batch` was called last."""
+        if targets is not None:
+            raise ValueError("A dataset brings its own targets; leave `targets` to None.")
+        spec = dataset.element_spec
+        if not isinstance(spec, tuple) or len(spec) != 2:
+            raise ValueError(
+                f"The dataset gives {spec}; it must give pairs (inputs, targets). Add a "
+                "dataset.map that makes such pairs."
+            )
+        shape = spec[0].shape
+        if shape.rank is None:
+            raise ValueError("The dataset gives inputs of unknown rank; set it by tf.ensure_shape.")
+        input_shape = getattr(self.model, "input_shape", None)
+        if isinstance(input_shape, tuple):
+            is_batched = shape.rank == len(input_shape)
+        else:
+            is_batched = hasattr(dataset, "_batch_size") or shape[0] is None
+        return dataset.unbatch() if is_batched else dataset
+
+    @property
+    def model(self) -> Any:
+        """The model of the wrapped explainer."""
+        return self.explainer.model
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        self.explainer.model = model
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size of the wrapped explainer."""
+        return self.explainer.batch_size
+
+    @batch_size.setter
+    def batch_size(self, batch_size: int | None) -> None:
+        self.explainer.batch_size = batch_size
+
+    def __getattr__(self, name: str) -> Any:
+        # only called for what the wrapper lacks; private names are never looked up, so that
+        # copying and pickling see an ordinary object
+        if name.startswith("_") or name == "explainer":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.explainer, name)
+
+    def __repr__(self) -> str:
+        wrapped = self.explainer if isinstance(self.explainer, FORGrad) else None
+        name = repr(wrapped) if wrapped else type(self.explainer).__name__
+        return (
+            f"FORGrad({name}, sigma={self.sigma!r}, window={self.window!r}, "
+            f"rectify={self.rectify!r}, axes={self.axes!r})"
+        )

@@ -1,0 +1,64 @@
+"""
+Our names beside Xplique's, which has no plugin mechanism of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from .explainer import FORGrad
+from .filtering import forgrad
+
+# module of Xplique, name there, our object
+_ADDED: tuple[tuple[str, str, Any], ...] = (("xplique.attributions", "FORGrad", FORGrad),)
+_REPLACED: tuple[tuple[str, str, Any], ...] = (
+    ("xplique.commons", "forgrad", forgrad),
+    ("xplique.commons.forgrad", "forgrad", forgrad),
+)
+
+_MISSING = object()
+_undo: list[tuple[ModuleType, str, Any]] = []
+
+
+def register(replace: bool = False) -> None:
+    """
+    Add our names to Xplique's modules: `from xplique.attributions import FORGrad` then works.
+
+    Importing `xplique_forgrad` calls it. A name that Xplique has already is left alone, and calling
+    it again changes nothing.
+
+    Parameters
+    ----------
+    replace
+        Also put our `forgrad` in the place of `xplique.commons.forgrad`, for code that calls it
+        there. Names imported from there before keep what they were.
+    """
+    for module_name, name, value in _ADDED:
+        module = importlib.import_module(module_name)
+        if not hasattr(module, name):
+            _set(module, name, value)
+            module.__all__.append(name)
+    if replace:
+        for module_name, name, value in _REPLACED:
+            module = importlib.import_module(module_name)
+            if getattr(module, name) is not value:
+                _set(module, name, value)
+
+
+def unregister() -> None:
+    """Undo all that `register` did: every module of Xplique is as it was before."""
+    while _undo:
+        module, name, previous = _undo.pop()
+        if previous is not _MISSING:
+            setattr(module, name, previous)
+            continue
+        delattr(module, name)
+        if name in module.__all__:
+            module.__all__.remove(name)
+
+
+def _set(module: ModuleType, name: str, value: Any) -> None:
+    _undo.append((module, name, getattr(module, name, _MISSING)))
+    setattr(module, name, value)
