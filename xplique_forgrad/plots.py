@@ -1,0 +1,83 @@
+"""
+Arrays into matplotlib Axes. No global style is touched and nothing is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def map_gallery(
+    inputs: Any, maps: Mapping[str, Any], *, cmap: str = "viridis", clip_percentile: float = 0.5
+) -> np.ndarray:
+    """
+    Draw each image beside its attribution maps: one row an image, one column a kind of map.
+
+    Each map is drawn between its own `clip_percentile` and 100 - `clip_percentile` percentiles, as
+    `xplique.plots` does, so colours compare places within a map and not values between maps.
+
+    Parameters
+    ----------
+    inputs
+        Images of shape (N, H, W, C) with C of 1 or 3, floats in [0, 1] or integers in [0, 255].
+    maps
+        Title of each column, and its maps of shape (N, H, W) or (N, H, W, C), masks included.
+        Channels are averaged.
+    cmap
+        Colour map of matplotlib.
+    clip_percentile
+        Percentile to clip at each end, between 0 and 50.
+
+    Returns
+    -------
+    axes
+        Array of matplotlib Axes, of shape (N, 1 + len(maps)). The figure is `axes[0, 0].figure`.
+
+    Raises
+    ------
+    ValueError
+        If the images and the maps disagree in number or size.
+
+    Examples
+    --------
+    >>> axes = map_gallery(np.zeros((2, 32, 32, 3)), {"saliency": np.zeros((2, 32, 32, 1))})
+    >>> axes.shape
+    (2, 2)
+    """
+    inputs = np.asarray(inputs)
+    if inputs.ndim != 4 or not len(inputs):
+        raise ValueError(
+            f"`inputs` has shape {inputs.shape}; give at least one image (N, H, W, C)."
+        )
+    maps = {title: np.asarray(values, np.float64) for title, values in maps.items()}
+    for title, values in maps.items():
+        if values.shape[:3] != inputs.shape[:3]:
+            raise ValueError(
+                f"The maps {title!r} have shape {values.shape}, which does not go with images of "
+                f"shape {inputs.shape}: both must begin with (N, H, W)."
+            )
+
+    nb_rows, nb_columns = len(inputs), 1 + len(maps)
+    _, axes = plt.subplots(
+        nb_rows,
+        nb_columns,
+        figsize=(1.5 * nb_columns, 1.5 * nb_rows + 0.3),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, image in enumerate(inputs):
+        axes[row, 0].imshow(image, cmap="gray")
+        for axis, values in zip(axes[row, 1:], maps.values()):
+            drawn = values[row] if values.ndim == 3 else np.mean(values[row], axis=-1)
+            low, high = np.percentile(drawn, [clip_percentile, 100 - clip_percentile])
+            axis.imshow(drawn, cmap=cmap, vmin=low, vmax=high)
+    for axis, title in zip(axes[0], ["image", *maps]):
+        axis.set_title(title, fontsize=8)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return axes
