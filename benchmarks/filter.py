@@ -8,7 +8,6 @@ median over the turns and, in brackets, the middle half of them.
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -68,11 +67,16 @@ def print_peak_memory(name):
     maps = tf.zeros((512, 224, 224, 1))
     nb_bytes = int(tf.size(maps)) * maps.dtype.size
     CALLS[name](maps[:1])
-    before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_resident()
     result = CALLS[name](maps)
-    taken = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    taken = peak_resident() - before
     size = int(tf.size(result)) * result.dtype.size
     print(f"{name:>20s}: {taken / nb_bytes:.1f}, of which the result {size / nb_bytes:.1f}")
+
+
+def peak_resident():
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
 def main():
@@ -113,6 +117,8 @@ def main():
             )
             print(f"{nb_maps:17d} {size:5d} {name:>15s} {describe(*times, invert=True)}")
 
+    if not os.path.exists("/proc/self/status"):
+        return  # only Linux tells
     print("\nPeak memory of a call in multiples of its input, 512 maps of 224 x 224")
     for name in CALLS:
         subprocess.run([sys.executable, __file__, "--memory", name], check=True)

@@ -49,7 +49,7 @@ def forgrad(explanations, sigma, window="disk", rectify="magnitude", axes=(1, 2)
     sigmas = np.broadcast_to(sigma, len(explanations))
     for i, (maps, cutoff) in enumerate(zip(explanations, sigmas)):
         spectrum = maps.astype(complex)
-        map_axes = [axis - 1 for axis in axes]
+        map_axes = sorted(axis - 1 for axis in axes)
         for axis in map_axes:
             spectrum = dft(spectrum, axis, sign=-1)
         mask = low_pass_mask([maps.shape[axis] for axis in map_axes], cutoff, window)

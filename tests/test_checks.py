@@ -28,14 +28,14 @@ def test_bad_ranks_and_axes(explanations, axes, message):
         forgrad(explanations, 1, axes=axes)
 
 
-@pytest.mark.parametrize("axes", ["12", (1.0, 2.0), (None,)])
+@pytest.mark.parametrize("axes", ["12", (1.0, 2.0), (None,), None, True])
 def test_axes_that_are_no_integers(axes):
     with pytest.raises(TypeError, match="give integers"):
         forgrad(MAPS, 1, axes=axes)
 
 
 @pytest.mark.parametrize(
-    "sigma", [0, -1, 8.1, np.nan, np.inf, -np.inf, tf.constant(0.0), np.array(9)]
+    "sigma", [0, -1, 8.1, 10**400, np.nan, np.inf, -np.inf, tf.constant(0.0), np.array(9)]
 )
 def test_sigma_out_of_range(sigma):
     with pytest.raises(ValueError, match=r"`sigma` is .*0 < sigma <= 8.*8 x 8"):
@@ -82,6 +82,39 @@ def test_sigma_out_of_range_while_tracing():
             traced(MAPS, tf.constant(sigma, tf.float32))
     with pytest.raises(ValueError, match="0 < sigma <= 8"):
         tf.function(lambda maps: forgrad(maps, 9))(MAPS)
+
+
+def test_under_xla_a_bad_sigma_gives_nan_and_no_wrong_map():
+    compiled = tf.function(forgrad, jit_compile=True)
+    for sigma in (0.0, -3.0, 9.0, np.nan):
+        assert np.all(np.isnan(compiled(MAPS, tf.constant(sigma, tf.float32))))
+    per_map = tf.function(
+        forgrad,
+        input_signature=[tf.TensorSpec(MAPS.shape), tf.TensorSpec([None])],
+        jit_compile=True,
+    )
+    filtered = per_map(MAPS, [2.0, 9.0, 3.0])
+    assert np.all(np.isnan(filtered[1]))
+    np.testing.assert_allclose(filtered[0], forgrad(MAPS, 2)[0], atol=1e-6)
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+        per_map(MAPS, [2.0])
+
+
+def test_axes_as_numbers_of_any_kind():
+    expected = forgrad(MAPS, 2, axes=(1,))
+    for axes in (1, [1], np.array(1), np.int64(1), -3):
+        np.testing.assert_array_equal(forgrad(MAPS, 2, axes=axes), expected)
+
+
+def test_masked_arrays():
+    with pytest.raises(TypeError, match=r"explanations.filled\(0\)"):
+        forgrad(np.ma.masked_less(MAPS, 0), 2)
+
+
+def test_options_that_are_no_names():
+    for window in (np.array(["disk", "box"]), tf.constant("disk"), None):
+        with pytest.raises(ValueError, match="`window` is .*must be one of"):
+            forgrad(MAPS, 2, window=window)
 
 
 def test_options_that_are_unknown():
@@ -136,8 +169,18 @@ def test_traced_only_the_map_that_is_not_finite_is_lost(value):
 
 
 def test_overflow_is_an_error_and_not_a_nan():
-    with pytest.raises(ValueError, match="Map 0 .*overflows float32.*Divide"):
-        forgrad(np.full((1, 8, 8), 3e38, np.float32), 2)
+    impulse = np.zeros((1, 224, 224), np.float32)
+    impulse[0, 5, 5] = 1e35
+    checkerboard = 3e37 * (-1.0) ** np.indices((1, 8, 8)).sum(axis=0)
+    for explanations, sigma, rectify in (
+        (np.full((1, 8, 8), 3e38), 2, "magnitude"),
+        (impulse, 112, "magnitude"),
+        (impulse, 5, "positive"),
+        (checkerboard, 2, None),
+    ):
+        with pytest.raises(ValueError, match="Map 0 .*overflows float32.*Divide"):
+            forgrad(explanations.astype(np.float32), sigma, rectify=rectify)
+        assert np.all(np.isfinite(forgrad(explanations.astype(float), sigma, rectify=rectify)))
 
 
 def test_half_precision_saturates_where_ringing_would_overflow():

@@ -40,7 +40,11 @@ def test_brightness_and_colour_do_not_tell_the_class():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"nb_images": 0}, "at least 1"), ({"nb_images": 2, "split": "val"}, "'train' or 'test'")],
+    [
+        ({"nb_images": 0}, "at least 1"),
+        ({"nb_images": 1, "seed": -1}, "0 or more"),
+        ({"nb_images": 2, "split": "val"}, "'train' or 'test'"),
+    ],
 )
 def test_bad_requests_for_images(options, message):
     with pytest.raises(ValueError, match=message):
@@ -116,6 +120,8 @@ def test_main_prints_the_table_and_saves_the_figure(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--images", "1"], "give at least 2"),
+        (["--seed", "-1"], "give 0 or more"),
+        (["--output", "."], "a folder"),
         (["--output", "figure.txt"], "file name in .png"),
         (["--output", "no/such/folder/figure.png"], "there is no folder"),
     ],

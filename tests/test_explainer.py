@@ -85,14 +85,31 @@ def test_inputs_of_every_kind(saliency, images):
     np.testing.assert_allclose(tensors, expected, rtol=1e-5)
 
 
-def test_batched_datasets_of_models_that_are_plain_functions(classifier, images):
+def test_datasets_where_the_model_does_not_tell_its_inputs(classifier, images):
     inputs, targets, _ = images
     occlusion = attributions.Occlusion(lambda x: classifier(x), patch_size=32, patch_stride=32)
     explainer = FORGrad(occlusion, sigma=6)
     expected = explainer.explain(inputs, targets)
     pairs = tf.data.Dataset.from_tensor_slices((inputs, targets))
-    for dataset in (pairs, pairs.batch(4), pairs.batch(4).prefetch(1)):
-        np.testing.assert_allclose(explainer.explain(dataset), expected, rtol=1e-4, atol=1e-6)
+    unknown_sizes = tf.data.Dataset.from_generator(
+        lambda: zip(inputs, targets),
+        output_signature=(tf.TensorSpec((None, None, 3)), tf.TensorSpec((6,))),
+    )
+    for dataset in (
+        pairs,
+        pairs.batch(4),
+        pairs.batch(4).prefetch(1),
+        pairs.batch(3, drop_remainder=True).prefetch(1),
+        pairs.batch(3, drop_remainder=True).map(lambda x, y: (x, y)),
+        unknown_sizes,
+        unknown_sizes.batch(4).prefetch(1),
+    ):
+        np.testing.assert_allclose(explainer(dataset), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_empty_batch_gives_an_empty_batch(saliency, images):
+    empty = FORGrad(saliency, sigma=6).explain(images.inputs[:0], images.targets[:0])
+    assert empty.shape == (0, 96, 96, 1)
 
 
 def test_time_series_are_filtered_along_time(rng):
@@ -133,6 +150,9 @@ def test_model_is_the_wrapped_explainers(saliency, classifier):
     assert saliency.model is other
     explainer.batch_size = 7
     assert saliency.batch_size == 7
+    explainer.sigma = 5
+    assert explainer.sigma == 5
+    assert explainer.explainer.sigma == 15
 
 
 def test_average_stability(saliency, images):
@@ -181,12 +201,16 @@ def test_it_answers_as_the_wrapped_explainer_and_can_be_copied(classifier):
 
 class Constant:
     def explain(self, inputs, targets):
-        return np.ones(inputs.shape[:3], np.float32)
+        nb_inputs = len(list(inputs)) if isinstance(inputs, tf.data.Dataset) else len(inputs)
+        return np.ones((nb_inputs, 96, 96)).tolist()
 
 
 def test_any_object_that_explains_will_do(images):
     explainer = FORGrad(Constant(), sigma=3)
     assert explainer.explain(images.inputs, images.targets).shape == (6, 96, 96, 1)
+    dataset = tf.data.Dataset.from_tensor_slices((images.inputs, images.targets))
+    assert explainer(dataset).shape == (6, 96, 96, 1)
+    assert explainer(dataset.batch(4)).shape == (6, 96, 96, 1)
     assert repr(explainer) == (
         "FORGrad(Constant, sigma=3, window='disk', rectify='magnitude', axes=None)"
     )
@@ -221,10 +245,12 @@ def test_unknown_options_are_refused(option, value, saliency):
         FORGrad(saliency, **{option: value})
 
 
-@pytest.mark.parametrize("options", [{"sigma": 0}, {"sigma": 97}, {"axes": (1, 7)}])
+@pytest.mark.parametrize(
+    "options", [{"sigma": 0}, {"sigma": 97}, {"sigma": [1, 2]}, {"axes": (1, 7)}]
+)
 def test_bad_cutoffs_and_axes_are_refused_before_anything_is_explained(options, saliency, images):
     saliency.explain = None  # never called
     explainer = FORGrad(Constant(), **options)
     explainer.explainer = saliency
-    with pytest.raises(ValueError, match="0 < sigma <= 96|axes"):
+    with pytest.raises(ValueError, match=r"0 < sigma <= 96|shape \(6,\)|axes"):
         explainer.explain(images.inputs, images.targets)

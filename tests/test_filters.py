@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import reference
@@ -25,6 +26,16 @@ LAYOUTS = {
 EXACT = {"atol": 1e-5, "rtol": 0}
 
 
+@pytest.fixture(params=["fft", "products"])
+def path(request, monkeypatch):
+    """Both ways of filtering, whatever the sizes. Three axes always go by FFT."""
+    by_products = request.param == "products"
+    monkeypatch.setattr(
+        filters, "products_pay_off", lambda shape, *_: by_products and len(shape) < 3
+    )
+
+
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("rectify", RECTIFICATIONS)
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -65,6 +76,27 @@ def test_any_shape_and_dtype(batch, height, width, channels, dtype, share, windo
     tolerance = {"float16": 0.02, "bfloat16": 0.1, "float64": 1e-11}
     error = np.max(np.abs(tf.cast(filtered, tf.float64) - expected))
     assert error < tolerance.get(explanations.dtype.name, 2e-5)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 7), min_size=2, max_size=5),
+    by_products=st.booleans(),
+    negative=st.booleans(),
+    share=st.floats(0.05, 1.0),
+    data=st.data(),
+)
+def test_any_axes(sizes, by_products, negative, share, data):
+    rank = len(sizes)
+    choices = st.lists(st.integers(1, rank - 1), min_size=1, max_size=3, unique=True)
+    axes = data.draw(choices.filter(lambda axes: rank < 5 or sorted(axes) != [1, 2]))
+    explanations = np.random.default_rng(rank).standard_normal(sizes)
+    sigma = share * max(sizes[axis] for axis in axes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filters, "products_pay_off", lambda shape, *_: by_products and len(shape) < 3)
+        given_axes = [axis - rank if negative else axis for axis in axes]
+        filtered = forgrad(explanations, sigma, axes=given_axes)
+    expected = reference.forgrad(explanations, sigma, axes=axes)
+    np.testing.assert_allclose(filtered, expected, atol=1e-11)
 
 
 def test_inputs_of_every_kind(rng):
@@ -201,7 +233,16 @@ def test_one_cutoff_per_map(window, rng):
 
 @pytest.mark.parametrize(
     "sigma",
-    [4, 4.0, np.int64(4), np.float32(4), tf.constant(4), tf.constant(4.0), tf.Variable(4.0)],
+    [
+        4,
+        4.0,
+        np.int64(4),
+        np.float32(4),
+        tf.constant(4),
+        tf.constant(4.0),
+        tf.Variable(4.0),
+        keras.Variable(4.0),
+    ],
 )
 def test_a_cutoff_of_any_kind_of_number(sigma, rng):
     explanations = rng.standard_normal((3, 16, 16)).astype(np.float32)
@@ -222,6 +263,18 @@ def test_sweep_equals_single_calls(rng):
                 np.testing.assert_allclose(
                     filtered, forgrad(explanations, sigma, **options), **EXACT
                 )
+
+
+def test_sweeps_of_any_order_share_one_graph(rng):
+    explanations = rng.standard_normal((2, 224, 224, 1)).astype(np.float32)
+    sigmas = np.linspace(2, 200, 8)
+    expected = forgrad_sweep(explanations, sigmas).numpy()
+    nb_graphs = filters._compiled.cache_info().misses
+    for _ in range(3):
+        order = rng.permutation(8)
+        sweep = forgrad_sweep(explanations, sigmas[order])
+        np.testing.assert_allclose(sweep, expected[order], **EXACT)
+    assert filters._compiled.cache_info().misses == nb_graphs
 
 
 def test_sweep_mixes_products_and_ffts(rng):
@@ -304,6 +357,26 @@ def test_per_map_cutoffs_while_tracing(rng):
     np.testing.assert_allclose(traced(explanations, [1.0, 2.0, 4.0]), expected, **EXACT)
     with pytest.raises(tf.errors.InvalidArgumentError, match="one cutoff per map"):
         traced(explanations, [1.0])
+
+
+def test_a_list_of_tensors_while_tracing(rng):
+    explanations = rng.standard_normal((2, 9, 9)).astype(np.float32)
+    traced = tf.function(lambda sigma: forgrad(explanations, [sigma, 3.0]))
+    expected = reference.forgrad(explanations, [2, 3])
+    np.testing.assert_allclose(traced(tf.constant(2.0)), expected, **EXACT)
+
+
+def test_tracing_warns_of_nothing(caplog):
+    import logging
+
+    tf.get_logger().propagate = True
+    try:
+        with caplog.at_level(logging.WARNING):
+            for function in (forgrad, lambda maps, s: forgrad_sweep(maps, [1, 2]), forgrad):
+                tf.function(function)(np.ones((1, 8, 8)), tf.constant(3.0))
+    finally:
+        tf.get_logger().propagate = False
+    assert not [record for record in caplog.records if "AutoGraph" in record.getMessage()]
 
 
 def test_sweep_while_tracing(rng):

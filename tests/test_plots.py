@@ -35,5 +35,15 @@ def test_gallery_clips_each_map_at_its_own_percentiles(rng):
 def test_gallery_needs_maps_of_its_images(rng):
     with pytest.raises(ValueError, match="both must begin with"):
         map_gallery(rng.random((2, 8, 8, 3)), {"a": rng.random((2, 8, 7))})
-    with pytest.raises(ValueError, match="at least one image"):
-        map_gallery(rng.random((8, 8, 3)), {})
+    for shape in ((8, 8, 3), (2, 8, 8, 2), (0, 8, 8, 3)):
+        with pytest.raises(ValueError, match="at least one image of 1 or 3 channels"):
+            map_gallery(rng.random(shape), {})
+    for percentile in (-1, 50):
+        with pytest.raises(ValueError, match="clip_percentile"):
+            map_gallery(rng.random((2, 8, 8, 3)), {}, clip_percentile=percentile)
+
+
+def test_grey_images_are_not_stretched():
+    for white, dtype in ((1, float), (255, np.uint8)):
+        axes = map_gallery(np.ones((1, 8, 8, 1), dtype), {})
+        assert axes[0, 0].images[0].get_clim() == (0, white)

@@ -69,3 +69,26 @@ def test_a_name_that_xplique_has_is_left_alone(monkeypatch):
     assert xplique.attributions.FORGrad is theirs
     xplique_forgrad.unregister()
     assert xplique.attributions.FORGrad is theirs
+
+
+def test_what_others_set_since_is_left_alone():
+    original, theirs = xplique.commons.forgrad, object()
+    xplique_forgrad.register(replace=True)
+    xplique.commons.forgrad = xplique.attributions.FORGrad = theirs
+    try:
+        xplique_forgrad.unregister()
+        assert xplique.commons.forgrad is theirs
+        assert xplique.attributions.FORGrad is theirs
+        assert FORGRAD_MODULE.forgrad is original
+    finally:
+        xplique.commons.forgrad = original
+        del xplique.attributions.FORGrad
+        xplique.attributions.__all__.remove("FORGrad")
+
+
+def test_a_name_that_was_deleted_can_be_registered_again():
+    del xplique.attributions.FORGrad
+    xplique_forgrad.unregister()
+    assert "FORGrad" not in xplique.attributions.__all__
+    xplique_forgrad.register()
+    assert xplique.attributions.__all__.count("FORGrad") == 1

@@ -17,10 +17,12 @@ from .filtering.checks import (
     WINDOWS,
     check_choice,
     checked_axes,
+    checked_explanations,
     checked_sigma,
 )
 
 _AXES = {3: (1,), 4: (1, 2)}
+_OWN = ("explainer", "sigma", "window", "rectify", "axes")
 
 
 class FORGrad(BlackBoxExplainer):
@@ -28,9 +30,8 @@ class FORGrad(BlackBoxExplainer):
     Any attribution method of Xplique, followed by the low-pass filter of FORGrad.
 
     It wraps an explainer and is one: it goes wherever Xplique takes an explainer, its metrics of
-    stability and randomization included. Whatever else is asked of it (`model`, `batch_size`,
-    `nb_samples`, ...) is answered by the wrapped explainer; setting `model` or `batch_size` sets
-    the wrapped explainer's.
+    stability and randomization included. Besides its own parameters, whatever is read from it or
+    set (`model`, `batch_size`, `nb_samples`, ...) is the wrapped explainer's.
 
     Ref. Muzellec & al., Saliency strikes back: How filtering out high frequencies improves
     white-box explanations (2024), https://arxiv.org/abs/2307.09591
@@ -127,14 +128,25 @@ class FORGrad(BlackBoxExplainer):
         # before the costly part; the explanations have the sizes of the inputs
         sizes = [shape[axis] for axis in axes]
         if None not in sizes:
-            checked_sigma(self.sigma, sizes)
+            checked_sigma(self.sigma, sizes, nb_maps=shape[0])
 
-        explanations = self.explainer.explain(inputs, targets)
+        if shape[0] == 0:
+            explanations = tf.zeros((*shape[:-1], 1) if len(shape) == 4 else shape)
+        else:
+            explanations = checked_explanations(self.explainer.explain(inputs, targets))
         if len(shape) == 4 and len(explanations.shape) == 3:
             explanations = explanations[..., tf.newaxis]
         return forgrad(
             explanations, self.sigma, window=self.window, rectify=self.rectify, axes=axes
         )
+
+    def __call__(
+        self,
+        inputs: tf.data.Dataset | tf.Tensor | np.ndarray,
+        labels: tf.Tensor | np.ndarray | None = None,
+    ) -> tf.Tensor:
+        """Explain alias"""
+        return self.explain(inputs, labels)
 
     def _axes_of(self, shape: tuple[int | None, ...]) -> tuple[int, ...]:
         rank = len(shape)
@@ -163,40 +175,37 @@ class FORGrad(BlackBoxExplainer):
                 f"The dataset gives {spec}; it must give pairs (inputs, targets). Add a "
                 "dataset.map that makes such pairs."
             )
-        shape = spec[0].shape
-        if shape.rank is None:
+        if spec[0].shape.rank is None:
             raise ValueError("The dataset gives inputs of unknown rank; set it by tf.ensure_shape.")
-        input_shape = getattr(self.model, "input_shape", None)
-        if isinstance(input_shape, tuple):
-            is_batched = shape.rank == len(input_shape)
-        else:
-            is_batched = hasattr(dataset, "_batch_size") or shape[0] is None
-        return dataset.unbatch() if is_batched else dataset
+        return dataset.unbatch() if self._is_batched(dataset) else dataset
+
+    def _is_batched(self, dataset: tf.data.Dataset) -> bool:
+        inputs, targets = (spec.shape for spec in dataset.element_spec)
+        model_shape = getattr(getattr(self.explainer, "model", None), "input_shape", None)
+        if isinstance(model_shape, tuple):
+            return inputs.rank == len(model_shape)
+        if hasattr(dataset, "_batch_size") or inputs.rank > 3:
+            return True
+        # a model of unknown inputs: one-hot targets in batches have the length of the inputs
+        return targets.rank == 2 and inputs[0] == targets[0]
 
     @property
     def model(self) -> Any:
-        """The model of the wrapped explainer."""
+        """The model of the wrapped explainer; setting it sets the wrapped explainer's."""
         return self.explainer.model
-
-    @model.setter
-    def model(self, model: Any) -> None:
-        self.explainer.model = model
-
-    @property
-    def batch_size(self) -> int | None:
-        """The batch size of the wrapped explainer."""
-        return self.explainer.batch_size
-
-    @batch_size.setter
-    def batch_size(self, batch_size: int | None) -> None:
-        self.explainer.batch_size = batch_size
 
     def __getattr__(self, name: str) -> Any:
         # only called for what the wrapper lacks; private names are never looked up, so that
         # copying and pickling see an ordinary object
-        if name.startswith("_") or name == "explainer":
+        if name.startswith("_") or name in _OWN:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.explainer, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN:
+            super().__setattr__(name, value)
+        else:
+            setattr(self.explainer, name, value)
 
     def __repr__(self) -> str:
         wrapped = self.explainer if isinstance(self.explainer, FORGrad) else None

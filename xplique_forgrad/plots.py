@@ -30,7 +30,7 @@ def map_gallery(
     cmap
         Colour map of matplotlib.
     clip_percentile
-        Percentile to clip at each end, between 0 and 50.
+        Percentile to clip at each end, at least 0 and below 50.
 
     Returns
     -------
@@ -40,7 +40,8 @@ def map_gallery(
     Raises
     ------
     ValueError
-        If the images and the maps disagree in number or size.
+        If the images have no 1 or 3 channels, the maps have other numbers or sizes than the
+        images, or `clip_percentile` is out of range.
 
     Examples
     --------
@@ -49,18 +50,22 @@ def map_gallery(
     (2, 2)
     """
     inputs = np.asarray(inputs)
-    if inputs.ndim != 4 or not len(inputs):
+    if inputs.ndim != 4 or not len(inputs) or inputs.shape[-1] not in (1, 3):
         raise ValueError(
-            f"`inputs` has shape {inputs.shape}; give at least one image (N, H, W, C)."
+            f"`inputs` has shape {inputs.shape}; give at least one image of 1 or 3 channels, "
+            "(N, H, W, 1) or (N, H, W, 3)."
         )
+    if not 0 <= clip_percentile < 50:
+        raise ValueError(f"`clip_percentile` is {clip_percentile}; it must be in [0, 50[.")
     maps = {title: np.asarray(values, np.float64) for title, values in maps.items()}
     for title, values in maps.items():
-        if values.shape[:3] != inputs.shape[:3]:
+        if values.shape[:3] != inputs.shape[:3] or values.ndim > 4:
             raise ValueError(
                 f"The maps {title!r} have shape {values.shape}, which does not go with images of "
                 f"shape {inputs.shape}: both must begin with (N, H, W)."
             )
 
+    white = 255 if np.issubdtype(inputs.dtype, np.integer) else 1
     nb_rows, nb_columns = len(inputs), 1 + len(maps)
     _, axes = plt.subplots(
         nb_rows,
@@ -70,7 +75,7 @@ def map_gallery(
         layout="constrained",
     )
     for row, image in enumerate(inputs):
-        axes[row, 0].imshow(image, cmap="gray")
+        axes[row, 0].imshow(image, cmap="gray", vmin=0, vmax=white)
         for axis, values in zip(axes[row, 1:], maps.values()):
             drawn = values[row] if values.ndim == 3 else np.mean(values[row], axis=-1)
             low, high = np.percentile(drawn, [clip_percentile, 100 - clip_percentile])

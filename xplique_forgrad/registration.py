@@ -19,7 +19,8 @@ _REPLACED: tuple[tuple[str, str, Any], ...] = (
 )
 
 _MISSING = object()
-_undo: list[tuple[ModuleType, str, Any]] = []
+# module, name, what was there before, what we put
+_undo: list[tuple[ModuleType, str, Any, Any]] = []
 
 
 def register(replace: bool = False) -> None:
@@ -38,27 +39,35 @@ def register(replace: bool = False) -> None:
     for module_name, name, value in _ADDED:
         module = importlib.import_module(module_name)
         if not hasattr(module, name):
-            _set(module, name, value)
+            _put(module, name, value)
+        if getattr(module, name) is value and name not in module.__all__:
             module.__all__.append(name)
     if replace:
         for module_name, name, value in _REPLACED:
             module = importlib.import_module(module_name)
             if getattr(module, name) is not value:
-                _set(module, name, value)
+                _put(module, name, value)
 
 
 def unregister() -> None:
-    """Undo all that `register` did: every module of Xplique is as it was before."""
+    """
+    Undo all that `register` did: Xplique's modules are as they were before.
+
+    A name that somebody else has set since is theirs, and is left alone.
+    """
     while _undo:
-        module, name, previous = _undo.pop()
+        module, name, previous, ours = _undo.pop()
+        is_ours = getattr(module, name, None) is ours
         if previous is not _MISSING:
-            setattr(module, name, previous)
+            if is_ours:
+                setattr(module, name, previous)
             continue
-        delattr(module, name)
-        if name in module.__all__:
+        if is_ours:
+            delattr(module, name)
+        if not hasattr(module, name) and name in module.__all__:
             module.__all__.remove(name)
 
 
-def _set(module: ModuleType, name: str, value: Any) -> None:
-    _undo.append((module, name, getattr(module, name, _MISSING)))
+def _put(module: ModuleType, name: str, value: Any) -> None:
+    _undo.append((module, name, getattr(module, name, _MISSING), value))
     setattr(module, name, value)

@@ -61,7 +61,9 @@ class LabelledImages(NamedTuple):
     masks: np.ndarray
 
 
-def load_images(nb_images: int, seed: int = 0, split: str = "test", zoom: bool = False):
+def load_images(
+    nb_images: int, seed: int = 0, split: str = "test", zoom: bool = False
+) -> LabelledImages:
     """
     Make images whose label is the texture inside a blob.
 
@@ -89,7 +91,7 @@ def load_images(nb_images: int, seed: int = 0, split: str = "test", zoom: bool =
     Raises
     ------
     ValueError
-        If `nb_images` is below 1 or `split` is unknown.
+        If `nb_images` is below 1, `seed` is negative or `split` is unknown.
 
     Examples
     --------
@@ -99,6 +101,8 @@ def load_images(nb_images: int, seed: int = 0, split: str = "test", zoom: bool =
     """
     if nb_images < 1:
         raise ValueError(f"`nb_images` is {nb_images}; ask for at least 1 image.")
+    if seed < 0:
+        raise ValueError(f"`seed` is {seed}; it must be 0 or more.")
     if split not in ("train", "test"):
         raise ValueError(f"`split` is {split!r}; it must be 'train' or 'test'.")
 

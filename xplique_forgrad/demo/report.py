@@ -215,6 +215,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.images < 2:
         parser.error(f"--images is {options.images}: one half chooses sigma, so give at least 2")
+    if options.seed < 0:
+        parser.error(f"--seed is {options.seed}: give 0 or more")
+    if options.output.is_dir():
+        parser.error(f"--output is {options.output}: a folder; give a file name")
     if options.output.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
         parser.error(f"--output is {options.output}: give a file name in .png, .pdf, .svg or .jpg")
     if not options.output.resolve().parent.is_dir():
@@ -233,7 +237,9 @@ def main(arguments: list[str] | None = None) -> int:
     explanations = compute_explanations(model, inputs, targets)
     table = compare(model, inputs, targets, explanations, options.baseline, options.mu_fidelity)
     print("\nFaithfulness (Insertion - Deletion)")
-    print(table.to_string(float_format="{:+.3f}".format, na_rep="none", index_names=False))
+    sigmas = ["none" if pd.isna(sigma) else f"{sigma:g}" for sigma in table["sigma*"]]
+    printed = table.assign(**{"sigma*": sigmas})
+    print(printed.to_string(float_format="{:+.3f}".format, index_names=False))
     print(_CONTROL_NOTE)
     try:
         draw(inputs, targets, explanations, table).savefig(options.output, dpi=150)

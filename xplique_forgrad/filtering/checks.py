@@ -24,7 +24,7 @@ _LAYOUTS = (
 
 def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise a ValueError unless the option is one of those allowed."""
-    if not any(value is choice or value == choice for choice in allowed):
+    if not (value is None or isinstance(value, str)) or value not in allowed:
         raise ValueError(
             f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, allowed))}."
         )
@@ -32,18 +32,21 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
 
 def checked_shape(shape: Sequence[int | tf.Tensor]) -> tuple[int | tf.Tensor, ...]:
     """The sizes of the filtered axes as a tuple, each an integer of at least 1 or a tensor."""
-    if isinstance(shape, (str, bytes, numbers.Number)) or not hasattr(shape, "__iter__"):
+    try:
+        sizes: tuple[Any, ...] = tuple(tf.unstack(shape)) if tf.is_tensor(shape) else tuple(shape)
+    except (TypeError, ValueError):
+        sizes = ("not a sequence",)
+    if any(isinstance(size, str) for size in sizes):
         raise TypeError(f"`shape` is {shape!r}; give the sizes of the filtered axes, as (H, W).")
-    sizes = tuple(shape)
     if not 1 <= len(sizes) <= 3:
         raise ValueError(f"`shape` is {sizes}; give the sizes of one to three axes, as (H, W).")
     for size in sizes:
         if isinstance(size, numbers.Integral):
             if size < 1:
                 raise ValueError(f"`shape` is {sizes}; each size must be at least 1.")
-        elif not tf.is_tensor(size):
+        elif not (tf.is_tensor(size) and size.dtype.is_integer):
             raise TypeError(f"`shape` is {sizes}; each size must be an integer.")
-    return tuple(size if tf.is_tensor(size) else int(size) for size in sizes)
+    return tuple(tf.cast(size, tf.int32) if tf.is_tensor(size) else int(size) for size in sizes)
 
 
 def checked_explanations(explanations: Any) -> tf.Tensor:
@@ -53,6 +56,11 @@ def checked_explanations(explanations: Any) -> tf.Tensor:
             f"The explanations are a ragged tensor of shape {explanations.shape}; maps of several "
             "sizes have no common unit of sigma. Filter the maps of each size in a call of their "
             "own, or resize them first."
+        )
+    if isinstance(explanations, np.ma.MaskedArray):
+        raise TypeError(
+            "The explanations are a masked array; say what stands for the masked values, as in "
+            "explanations.filled(0)."
         )
     if isinstance(explanations, (tf.data.Dataset, tf.SparseTensor)):
         raise TypeError(
@@ -90,7 +98,7 @@ def checked_axes(axes: int | Sequence[int], shape: tf.TensorShape) -> tuple[int,
             "The rank of the explanations is unknown while tracing; set it first, as in "
             "explanations = tf.ensure_shape(explanations, (None, None, None, 1))."
         )
-    given: list[Any] = list(axes) if hasattr(axes, "__iter__") else [axes]
+    given = list(np.atleast_1d(axes))
     if not all(isinstance(axis, numbers.Integral) for axis in given):
         raise TypeError(f"`axes` is {axes!r}; give integers such as (1, 2).")
 
@@ -127,23 +135,10 @@ def checked_sigma(
     nb_maps: int | tf.Tensor | None = None,
 ) -> float | np.ndarray | tf.Tensor:
     """The cutoff(s) as a float, a vector or a tensor, within 0 < sigma <= max(shape)."""
-    if type(sigma) in (int, float):
-        if all(isinstance(size, int) for size in shape) and 0 < sigma <= max(shape):
-            return float(sigma)
-        values: Any = np.asarray(float(sigma))
-    elif tf.is_tensor(sigma):
-        if not (sigma.dtype.is_floating or sigma.dtype.is_integer):
-            raise TypeError(f"`{name}` has dtype {sigma.dtype}; give real numbers.")
-        sigma = tf.cast(sigma, tf.float64)
-        values = sigma.numpy() if hasattr(sigma, "numpy") else None
-    else:
-        try:
-            values = np.asarray(sigma)
-        except ValueError:
-            values = np.asarray(None)
-        if values.dtype.kind not in "iuf":
-            raise TypeError(f"`{name}` is {sigma!r}; give a real number, or a vector of them.")
-        values = values.astype(np.float64)
+    is_static = all(isinstance(size, int) for size in shape)
+    if type(sigma) in (int, float) and is_static and 0 < sigma <= max(shape):
+        return float(sigma)  # the usual case, at once
+    sigma, values = _sigma_values(sigma, name)
 
     rank = sigma.shape.rank if values is None else values.ndim
     length = (sigma.shape[0] if values is None else len(values)) if rank == 1 else None
@@ -154,32 +149,51 @@ def checked_sigma(
         raise ValueError(
             f"`{name}` has shape {given}; give one number, or a vector {expected}, one per map."
         )
-    if rank == 1 and nb_maps is not None and not known:
-        nb_sigmas = tf.size(sigma)
-        message = f"`{name}` must be one number, or a vector of one cutoff per map."
-        tf.debugging.Assert(nb_sigmas == nb_maps, [message, nb_sigmas, nb_maps])
 
-    if values is None or not all(isinstance(size, int) for size in shape):
-        longest = tf.cast(tf.reduce_max(tf.stack(list(shape))), tf.float64)
-        sigma = tf.convert_to_tensor(sigma if values is None else values, tf.float64)
-        in_range = tf.reduce_all((sigma > 0) & (sigma <= longest))
-        message = f"`{name}` must lie in 0 < {name} <= the size of the longest filtered axis."
-        tf.debugging.Assert(in_range, [message, sigma, longest])
-        if values is None:
-            return sigma
-
-    if all(isinstance(size, int) for size in shape):
-        bad = ~((values > 0) & (values <= max(shape)))
-        if np.any(bad):
-            where = f" at position {int(np.argmax(bad))}" if values.ndim else ""
+    if values is not None and is_static:
+        in_range = (values > 0) & (values <= max(shape))
+        if not np.all(in_range):
+            worst = int(np.argmin(in_range))
+            where = f" at position {worst}" if values.ndim else ""
             raise ValueError(
-                f"`{name}` is {values.flat[np.argmax(bad)]:g}{where}; it must lie in "
+                f"`{name}` is {values.flat[worst]:g}{where}; it must lie in "
                 f"0 < {name} <= {max(shape)}, the size of the longest filtered axis of maps of "
                 f"{' x '.join(map(str, shape))}, in cycles along that axis."
             )
+        if tf.is_tensor(sigma):
+            return sigma
+        return float(values) if values.ndim == 0 else values
+
+    # only the graph will know: an error when it runs, or under XLA, which has no errors, NaN
+    sigma = tf.convert_to_tensor(sigma if values is None else values, tf.float64)
+    if rank == 1 and nb_maps is not None and not known:
+        message = f"`{name}` must be one number, or a vector of one cutoff per map."
+        tf.debugging.Assert(tf.size(sigma) == nb_maps, [message, tf.size(sigma), nb_maps])
+        sigma = tf.reshape(sigma, [nb_maps])
+    longest = tf.cast(tf.reduce_max(tf.stack(list(shape))), tf.float64)
+    in_range = (sigma > 0) & (sigma <= longest)
+    message = f"`{name}` must lie in 0 < {name} <= the size of the longest filtered axis."
+    tf.debugging.Assert(tf.reduce_all(in_range), [message, sigma, longest])
+    return tf.where(in_range, sigma, tf.constant(np.nan, tf.float64))
+
+
+def _sigma_values(sigma: Any, name: str) -> tuple[Any, Any]:
+    """The cutoff(s) as a float64 tensor or anything else, and their values unless symbolic."""
+    if isinstance(sigma, (list, tuple)) and any(tf.is_tensor(value) for value in sigma):
+        sigma = tf.stack([tf.cast(value, tf.float64) for value in sigma])
     if tf.is_tensor(sigma):
-        return sigma
-    return float(values) if values.ndim == 0 else values
+        sigma = tf.convert_to_tensor(sigma)
+        if not (sigma.dtype.is_floating or sigma.dtype.is_integer):
+            raise TypeError(f"`{name}` has dtype {sigma.dtype}; give real numbers.")
+        sigma = tf.cast(sigma, tf.float64)
+        return sigma, (sigma.numpy() if hasattr(sigma, "numpy") else None)
+    try:
+        values = np.asarray(np.inf if type(sigma) is int and sigma.bit_length() > 64 else sigma)
+    except ValueError:
+        values = np.asarray(None)
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"`{name}` is {sigma!r}; give a real number, or a vector of them.")
+    return sigma, values.astype(np.float64)
 
 
 def check_finite(finite: tf.Tensor, explanations: tf.Tensor) -> None:

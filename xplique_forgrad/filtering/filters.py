@@ -83,8 +83,9 @@ def forgrad(
     ------
     ValueError
         If the rank does not fit `axes`, `sigma` is out of range, an option is unknown, or a map
-        holds NaN or infinite values. Inside a `tf.function` such a map becomes NaN, and no other
-        does; a tensor `sigma` out of range raises `tf.errors.InvalidArgumentError` there.
+        holds NaN or infinite values. Inside a `tf.function` such a map (that channel of it)
+        becomes NaN, and no other does; a tensor `sigma` out of range raises
+        `tf.errors.InvalidArgumentError` there, and gives NaN maps under XLA, which has no errors.
     TypeError
         If the explanations are no real numbers.
 
@@ -112,7 +113,7 @@ def forgrad_sweep(
     """
     Filter the same maps at many cutoffs, from one forward transform.
 
-    Equal to stacking `forgrad(explanations, sigma)` over the cutoffs, at a quarter to 0.6 of the cost.
+    Equal to stacking `forgrad(explanations, sigma)` over the cutoffs, in about half the time.
 
     Parameters
     ----------
@@ -154,10 +155,13 @@ def forgrad_sweep(
             "The number of `sigmas` is unknown while tracing; set it first, as in "
             "sigmas = tf.ensure_shape(sigmas, (20,))."
         )
+    order = None
     if isinstance(sigmas, np.ndarray):
+        # sorted, so that the graph depends on the number of cutoffs and not on their order
+        order = np.argsort(sigmas, kind="stable")
         plans = tuple(
             _make_plan(explanations, shape, float(sigma), window, nb_cutoffs=len(sigmas))
-            for sigma in sigmas
+            for sigma in sigmas[order]
         )
     else:
         masks, _ = fourier_plan(shape, sigmas, window, _compute_dtype(explanations.dtype))
@@ -165,7 +169,10 @@ def forgrad_sweep(
     widest = max((plan.bases for plan in plans), key=_nb_sinusoids, default=())
     masks = tuple(plan.mask for plan in plans)
     pruned = tuple(bool(plan.bases) for plan in plans)
-    return _run(explanations, masks, widest, pruned, axes, rectify, stack=True)
+    filtered = _run(explanations, masks, widest, pruned, axes, rectify, stack=True)
+    if order is not None and np.any(np.diff(order) < 0):
+        filtered = tf.gather(filtered, np.argsort(order))
+    return filtered
 
 
 def _checked_maps(explanations, axes, window, rectify):
@@ -224,7 +231,7 @@ def _run(explanations, masks, bases, pruned, axes, rectify, stack) -> tf.Tensor:
     return filtered
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _compiled(device, dtype, mask_rank, nb_bases, order, nb_axes, rectify, pruned, stack):
     """`_filter_all` as a graph for maps of any size that live on one device."""
     compute_dtype = _compute_dtype(dtype)
@@ -250,7 +257,7 @@ def _filter_all(explanations, masks, bases, order, nb_axes, rectify, pruned, sta
         maps = tf.abs(maps)
     elif rectify == "positive":
         # keeps NaN, unlike tf.nn.relu
-        maps = tf.where(maps > 0, maps, 0 * maps)
+        maps = tf.where(maps > 0, maps, maps - maps)
     maps = tf.transpose(maps, order)
 
     by_products: Any = analyse(maps, bases, nb_axes) if any(pruned) else None
@@ -282,7 +289,12 @@ def _filter_all(explanations, masks, bases, order, nb_axes, rectify, pruned, sta
     shape = [len(masks)] if stack else []
     filtered = tf.ensure_shape(filtered, tf.TensorShape(shape).concatenate(explanations.shape))
 
-    # a sum over the map is not finite as soon as one value is not
-    sums = (by_products if by_fft is None else by_fft)[(Ellipsis,) + (0,) * nb_axes]
-    finite = tf.math.is_finite(tf.math.real(sums))
-    return filtered, finite
+    # the sum over a map is not finite as soon as one value is not, and bounds the transforms
+    nb_values = tf.cast(tf.reduce_prod(tf.shape(maps)[-nb_axes:]), maps.dtype)
+    if rectify is None:
+        sums = tf.reduce_sum(tf.abs(maps), axis=list(range(-nb_axes, 0)))
+    elif by_fft is None:
+        sums = by_products[(Ellipsis,) + (0,) * nb_axes] * tf.sqrt(nb_values)
+    else:
+        sums = tf.math.real(by_fft[(Ellipsis,) + (0,) * nb_axes])
+    return filtered, tf.math.is_finite(sums * nb_values)

@@ -118,7 +118,8 @@ def low_pass_mask(
         return tf.exp(-0.5 * tf.square(radius / sigma))
     if window == "butterworth":
         return 1.0 / (1.0 + (radius / sigma) ** 4)
-    return tf.cast(radius <= sigma * (1.0 + _CUTOFF_SLACK), tf.float64)
+    # NaN where sigma is: a cutoff out of range, found only while an XLA graph runs
+    return tf.cast(radius <= sigma * (1.0 + _CUTOFF_SLACK), tf.float64) + 0.0 * sigma
 
 
 def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
@@ -136,7 +137,7 @@ def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
     -------
     sigma
         Cutoff in cycles along the longest axis. For a square even image, size / sqrt(2) with a
-        disk and size / 2 with a box.
+        disk and size / 2 with a box. 1 where every size is 1.
 
     Raises
     ------
@@ -152,9 +153,9 @@ def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
     check_choice("window", window, WINDOWS)
     highest = [max(shape) * (size // 2) / size for size in shape]
     if window == "disk":
-        return float(np.sqrt(np.sum(np.square(highest))))
+        return float(np.sqrt(np.sum(np.square(highest)))) or 1.0
     if window == "box":
-        return float(max(highest))
+        return float(max(highest)) or 1.0
     raise ValueError(
         f"A {window!r} window attenuates every frequency but zero, whatever its cutoff: it has no "
         "full band. Only 'disk' and 'box' have one."
