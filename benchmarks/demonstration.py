@@ -22,7 +22,6 @@ def summarise(tables):
     """Mean and standard error of each figure; the median and range of sigma*."""
     figures = pd.concat(tables)
     sigmas = figures.pop("sigma*")
-    figures["gain over rectified"] = figures["filtered"] - figures["rectified"]
     by_method = figures.groupby(level=0, sort=False)
     mean, error = by_method.mean(), by_method.sem()
     summary = mean.map("{:+.2f}".format) + " ± " + error.map("{:.2f}".format)

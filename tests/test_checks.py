@@ -69,9 +69,9 @@ def test_sigma_that_is_no_number(sigma):
         forgrad(MAPS, sigma)
 
 
-@pytest.mark.parametrize("sigmas", [3, tf.constant(3.0), []])
+@pytest.mark.parametrize("sigmas", [3, tf.constant(3.0), [], [[1, 2, 3]]])
 def test_sweep_needs_a_vector(sigmas):
-    with pytest.raises(ValueError, match="vector of at least one cutoff"):
+    with pytest.raises(ValueError, match="`sigmas`.* vector of .*cutoff"):
         forgrad_sweep(MAPS, sigmas)
 
 
@@ -130,6 +130,12 @@ def test_options_that_are_unknown():
 def test_explanations_that_are_no_real_numbers(explanations):
     with pytest.raises(TypeError, match="give real numbers"):
         forgrad(explanations, 2)
+
+
+def test_a_single_map_with_channels_is_warned_of():
+    with pytest.warns(UserWarning, match=r"8 maps of width 1.*explanations\[None\]") as record:
+        forgrad(MAPS[0], 2)
+    assert record[0].filename == __file__
 
 
 def test_ragged_explanations():

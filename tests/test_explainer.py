@@ -231,6 +231,8 @@ def test_datasets_and_targets_that_do_not_go_together(saliency, images):
     inputs, targets, masks = images
     explainer = FORGrad(saliency, sigma=6)
     dataset = tf.data.Dataset.from_tensor_slices((inputs, targets))
+    with pytest.raises(ValueError, match="one-hot targets"):
+        explainer.explain(inputs)
     with pytest.raises(ValueError, match="brings its own targets"):
         explainer.explain(dataset, targets)
     with pytest.raises(ValueError, match=r"pairs \(inputs, targets\)"):

@@ -38,6 +38,11 @@ def test_gallery_needs_maps_of_its_images(rng):
     for shape in ((8, 8, 3), (2, 8, 8, 2), (0, 8, 8, 3)):
         with pytest.raises(ValueError, match="at least one image of 1 or 3 channels"):
             map_gallery(rng.random(shape), {})
+    for scale in (255, -1, np.nan):
+        with pytest.raises(ValueError, match="before preprocessing"):
+            map_gallery(scale * rng.random((2, 8, 8, 3)), {})
+    with pytest.raises(TypeError, match="give a dict of title and maps"):
+        map_gallery(rng.random((2, 8, 8, 3)), rng.random((2, 8, 8)))
     for percentile in (-1, 50):
         with pytest.raises(ValueError, match="clip_percentile"):
             map_gallery(rng.random((2, 8, 8, 3)), {}, clip_percentile=percentile)

@@ -1,5 +1,5 @@
 """
-FORGrad for Xplique: low-pass filter attribution maps, and find the cutoff that makes them faithful.
+FORGrad for Xplique: low-pass filter attribution maps, with controls for what it gains.
 """
 
 from importlib.metadata import version as _version

@@ -43,7 +43,7 @@ class FORGrad(BlackBoxExplainer):
         `explain(inputs, targets)`.
     sigma
         Cutoff in cycles along the longest filtered axis, see `forgrad`. Default to the paper's
-        recommendation, 15 for images of 224 pixels.
+        recommendation, 15 for images of 224 pixels: give it for any other size.
     window
         "disk", "box", "gaussian" or "butterworth", see `forgrad`.
     rectify
@@ -116,14 +116,19 @@ class FORGrad(BlackBoxExplainer):
         Raises
         ------
         ValueError
-            If the inputs are tabular, or the targets and the dataset do not go together, and as
-            `forgrad` does.
+            If the inputs are tabular, or inputs and targets do not go together, and as `forgrad`
+            does.
         """
         if isinstance(inputs, tf.data.Dataset):
             inputs = self._unbatched(inputs, targets)
             shape = (None, *inputs.element_spec[0].shape)
         else:
             shape = tuple(np.shape(inputs))
+            if targets is None:
+                raise ValueError(
+                    "`targets` is None: say which output to explain, by one-hot targets of shape "
+                    "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
+                )
         axes = self._axes_of(shape)
         # before the costly part; the explanations have the sizes of the inputs
         sizes = [shape[axis] for axis in axes]

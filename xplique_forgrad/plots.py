@@ -40,8 +40,10 @@ def map_gallery(
     Raises
     ------
     ValueError
-        If the images have no 1 or 3 channels, the maps have other numbers or sizes than the
-        images, or `clip_percentile` is out of range.
+        If the images have no 1 or 3 channels or other values than [0, 1] or [0, 255], the maps
+        have other numbers or sizes than the images, or `clip_percentile` is out of range.
+    TypeError
+        If `maps` is no mapping.
 
     Examples
     --------
@@ -54,6 +56,16 @@ def map_gallery(
         raise ValueError(
             f"`inputs` has shape {inputs.shape}; give at least one image of 1 or 3 channels, "
             "(N, H, W, 1) or (N, H, W, 3)."
+        )
+    if np.issubdtype(inputs.dtype, np.floating) and not (inputs.min() >= 0 and inputs.max() <= 1):
+        raise ValueError(
+            f"`inputs` reach from {inputs.min():g} to {inputs.max():g}; give floats in [0, 1], or "
+            "integers in [0, 255]: the images as they were before preprocessing."
+        )
+    if not isinstance(maps, Mapping):
+        raise TypeError(
+            f"`maps` is a {type(maps).__name__}; give a dict of title and maps, such as "
+            "{'Saliency': explanations}."
         )
     if not 0 <= clip_percentile < 50:
         raise ValueError(f"`clip_percentile` is {clip_percentile}; it must be in [0, 50[.")

@@ -34,7 +34,7 @@ def build_classifier(pooling: str = "max") -> keras.Model:
     Returns
     -------
     model
-        A functional Keras model of 174 k parameters with explicit ReLU layers and logits out.
+        A functional Keras model of 176,046 parameters with explicit ReLU layers and logits out.
 
     Raises
     ------

@@ -5,6 +5,7 @@ What the filter accepts, and what it says about anything else.
 from __future__ import annotations
 
 import numbers
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def checked_shape(shape: Sequence[int | tf.Tensor]) -> tuple[int | tf.Tensor, ..
     except (TypeError, ValueError):
         sizes = ("not a sequence",)
     if any(isinstance(size, str) for size in sizes):
-        raise TypeError(f"`shape` is {shape!r}; give the sizes of the filtered axes, as (H, W).")
+        given = repr(shape) if len(repr(shape)) < 80 else f"a {type(shape).__name__}"
+        raise TypeError(f"`shape` is {given}; give the sizes of the filtered axes, as (H, W).")
     if not 1 <= len(sizes) <= 3:
         raise ValueError(f"`shape` is {sizes}; give the sizes of one to three axes, as (H, W).")
     for size in sizes:
@@ -121,6 +123,12 @@ def checked_axes(axes: int | Sequence[int], shape: tf.TensorShape) -> tuple[int,
             "images of at most one channel axis. For videos (N, T, H, W, C) filter space with "
             "axes=(2, 3), or time and space with axes=(1, 2, 3)."
         )
+    if shape.rank == 3 and counted == (1, 2) and shape[2] == 1 and (shape[0] or 0) > 1:
+        warnings.warn(
+            f"Explanations of shape {shape} are filtered as {shape[0]} maps of width 1. If they "
+            "are one map with a channel axis, give explanations[None].",
+            stacklevel=4,
+        )
     if any(shape[axis] == 0 for axis in counted):
         raise ValueError(
             f"The explanations have shape {shape}: nothing to filter along `axes` = {axes}."
@@ -148,6 +156,8 @@ def checked_sigma(
         expected = f"of shape ({nb_maps},)" if isinstance(nb_maps, int) else "of any length"
         raise ValueError(
             f"`{name}` has shape {given}; give one number, or a vector {expected}, one per map."
+            if name == "sigma"
+            else f"`{name}` has shape {given}; give a vector of cutoffs, such as [5, 10, 15]."
         )
 
     if values is not None and is_static:

@@ -44,7 +44,8 @@ def forgrad(
 
     phi_sigma(x) = F^-1(F(phi(x)) * w_sigma), with F the discrete Fourier transform along `axes` and
     w_sigma the `low_pass_mask`. With the default `rectify`, the magnitude is taken before and
-    after. Each map, and each channel of it, is filtered on its own, and its mean is kept.
+    after. Each map, and each channel of it, is filtered on its own, and its mean is kept. The
+    transform is periodic: attribution beside one border also appears beside the opposite one.
 
     Works in eager mode, inside a `tf.function` (with unknown batch and spatial sizes too), with
     `jit_compile=True`, and where its input lives. Differentiable in `explanations`, and in a
@@ -57,11 +58,13 @@ def forgrad(
     ----------
     explanations
         Attribution maps, for images of shape (N, H, W) or (N, H, W, C): an array, a tensor or
-        nested lists. H and W may differ, and be odd or even.
+        nested lists. H and W may differ, and be odd or even. Rank 3 is always taken for (N, H, W):
+        give a single map with channels as `explanations[None]`, and time series with `axes=(1,)`.
     sigma
         Cutoff in cycles along the longest filtered axis, 0 < sigma <= that axis' size; may be
         fractional. A number or scalar tensor, or one cutoff per map of shape (N,). Default to the
-        paper's recommendation, 15 for images of 224 pixels; `full_band_sigma` keeps everything.
+        paper's recommendation, 15 for images of 224 pixels: give it for any other size.
+        `full_band_sigma` keeps everything.
     window
         Shape of the filter, see `low_pass_mask`: "disk" (as in Xplique), "box" (the paper's),
         "gaussian" or "butterworth" (no ringing).
@@ -149,7 +152,10 @@ def forgrad_sweep(
     explanations, axes, shape = _checked_maps(explanations, axes, window, rectify)
     sigmas = checked_sigma(sigmas, shape, name="sigmas")
     if isinstance(sigmas, float) or sigmas.shape in ((), (0,)):
-        raise ValueError("`sigmas` must be a vector of at least one cutoff, such as [5, 10, 15].")
+        raise ValueError(
+            "`sigmas` must be a vector of at least one cutoff, such as [5, 10, 15], each used for "
+            "all maps. For one cutoff per map, call `forgrad`."
+        )
     if sigmas.shape[0] is None:
         raise ValueError(
             "The number of `sigmas` is unknown while tracing; set it first, as in "
