@@ -49,6 +49,7 @@ def test_equals_the_reference(layout, rectify, window, rng):
         np.testing.assert_allclose(filtered, expected, **EXACT)
 
 
+@pytest.mark.filterwarnings("ignore:Explanations of shape")  # of width 1, on purpose
 @given(
     batch=st.integers(1, 4),
     height=st.integers(1, 20),
@@ -78,6 +79,7 @@ def test_any_shape_and_dtype(batch, height, width, channels, dtype, share, windo
     assert error < tolerance.get(explanations.dtype.name, 2e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Explanations of shape")  # of width 1, on purpose
 @given(
     sizes=st.lists(st.integers(1, 7), min_size=2, max_size=5),
     by_products=st.booleans(),
