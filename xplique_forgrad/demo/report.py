@@ -25,10 +25,10 @@ from .images import CLASS_NAMES, IMAGE_SIZE, load_images
 SIGMAS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 18, 28, 48)
 CONTROLS = ("Sobel edges", "Saliency of another image")
 
-_EPILOG = """
+_EPILOG = f"""
 Faithfulness is Insertion - Deletion of the softmax score, higher is better. Each cutoff is chosen
-on one half of the images, among 1, 2, 3, 4, 5, 6, 8, 10, 13, 18, 28, 48 and no filter; the scores
-are those of the other half.
+on one half of the images, among {", ".join(map(str, SIGMAS))} and no filter; the scores are those
+of the other half.
 """
 _NOTE = """
 This is one draw of images: gains differ by about 0.1 from draw to draw, and by more below 64
@@ -156,15 +156,16 @@ def compare(
         if mu_fidelity:
             for column, values in (("raw", maps), ("filtered", sweep[best])):
                 tf.random.set_seed(0)
+                report = parts["report"]
                 metric = MuFidelity(
                     model,
-                    inputs[half:],
-                    targets[half:],
+                    inputs[report],
+                    targets[report],
                     grid_size=12,
                     subset_percent=0.2,
                     **options,
                 )
-                row[f"MuFidelity {column}"] = metric.evaluate(values[half:])
+                row[f"MuFidelity {column}"] = metric.evaluate(values[report])
         rows.append(row)
 
     table = pd.DataFrame(rows).set_index("method")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .windows import low_pass_mask
+from .windows import gain
 
 
 class Plan(NamedTuple):
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 
 def fourier_plan(shape, sigma, window: str, dtype: tf.DType) -> Plan:
     """Filter by FFT, whatever the sizes and cutoffs: tensors, or one cutoff per map."""
-    mask = low_pass_mask(shape, sigma, window, half=len(shape) < 3)
+    mask = gain(shape, sigma, window, half=len(shape) < 3)
     return Plan(tf.cast(mask, complex_dtype(dtype)), ())
 
 
@@ -87,10 +87,12 @@ def nb_sinusoids(shape: tuple[int, ...], sigma: float, window: str) -> tuple[int
     return tuple(counts)
 
 
+@lru_cache(maxsize=4)
 def _mask(shape: tuple[int, ...], sigma: float, window: str) -> np.ndarray:
-    # also while a caller's function is traced, and then not part of it
+    # also while a caller's function is traced, and then not part of it; a new cutoff needs it
+    # twice, for the choice of the plan and for the plan
     with tf.init_scope(), tf.device("CPU"):
-        return low_pass_mask(shape, sigma, window).numpy()
+        return gain(shape, sigma, window).numpy()
 
 
 def analyse(maps: tf.Tensor, bases: tuple[tf.Tensor, ...], nb_axes: int) -> tf.Tensor:

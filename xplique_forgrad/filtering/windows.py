@@ -45,9 +45,7 @@ def frequency_radius(shape: Sequence[int | tf.Tensor], *, half: bool = False) ->
     >>> frequency_radius((4, 4)).numpy()[0]
     array([0., 1., 2., 1.])
     """
-    shape = checked_shape(shape)
-    frequencies = _axis_frequencies(shape, half)
-    return tf.sqrt(sum(tf.square(frequency) for frequency in frequencies))
+    return _radius(checked_shape(shape), half)
 
 
 def low_pass_mask(
@@ -106,13 +104,16 @@ def low_pass_mask(
     """
     shape = checked_shape(shape)
     check_choice("window", window, WINDOWS)
-    sigma = tf.convert_to_tensor(checked_sigma(sigma, shape), tf.float64)
-    sigma = sigma[(...,) + (tf.newaxis,) * len(shape)]
+    return gain(shape, checked_sigma(sigma, shape), window, half)
 
+
+def gain(shape, sigma, window: str, half: bool = False) -> tf.Tensor:
+    """`low_pass_mask` of arguments that have been checked."""
+    sigma = tf.convert_to_tensor(sigma, tf.float64)[(...,) + (tf.newaxis,) * len(shape)]
     if window == "box":
         radius = reduce(tf.maximum, _axis_frequencies(shape, half))
     else:
-        radius = frequency_radius(shape, half=half)
+        radius = _radius(shape, half)
 
     if window == "gaussian":
         return tf.exp(-0.5 * tf.square(radius / sigma))
@@ -160,6 +161,10 @@ def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
         f"A {window!r} window attenuates every frequency but zero, whatever its cutoff: it has no "
         "full band. Only 'disk' and 'box' have one."
     )
+
+
+def _radius(shape, half: bool) -> tf.Tensor:
+    return tf.sqrt(sum(tf.square(frequency) for frequency in _axis_frequencies(shape, half)))
 
 
 def _axis_frequencies(shape, half: bool) -> list[tf.Tensor]:
