@@ -6,12 +6,21 @@ from importlib.metadata import version as _version
 
 from .explainer import FORGrad
 from .filtering import forgrad, forgrad_sweep, frequency_radius, full_band_sigma, low_pass_mask
+from .metrics import Deletion, Faithfulness, Insertion, MuFidelity
+from .optimizer import SigmaOptimizer
 from .registration import register, unregister
+from .search import SigmaSearch
 
 __version__ = _version("xplique-forgrad")
 
 __all__ = [
+    "Deletion",
     "FORGrad",
+    "Faithfulness",
+    "Insertion",
+    "MuFidelity",
+    "SigmaOptimizer",
+    "SigmaSearch",
     "forgrad",
     "forgrad_sweep",
     "frequency_radius",

@@ -20,6 +20,7 @@ from .filtering.checks import (
     checked_explanations,
     checked_sigma,
 )
+from .samples import unbatched
 
 _AXES = {3: (1,), 4: (1, 2)}
 _OWN = ("explainer", "sigma", "window", "rectify", "axes")
@@ -120,7 +121,7 @@ class FORGrad(BlackBoxExplainer):
             does.
         """
         if isinstance(inputs, tf.data.Dataset):
-            inputs = self._unbatched(inputs, targets)
+            inputs = unbatched(inputs, targets, getattr(self.explainer, "model", None))
             shape = (None, *inputs.element_spec[0].shape)
         else:
             shape = tuple(np.shape(inputs))
@@ -169,30 +170,6 @@ class FORGrad(BlackBoxExplainer):
                 "for instance FORGrad(explainer, sigma, axes=(1, 2, 3))."
             )
         return _AXES[rank]
-
-    def _unbatched(self, dataset: tf.data.Dataset, targets: Any) -> tf.data.Dataset:
-        """The dataset sample by sample. Xplique unbatches only if `batch` was called last."""
-        if targets is not None:
-            raise ValueError("A dataset brings its own targets; leave `targets` to None.")
-        spec = dataset.element_spec
-        if not isinstance(spec, tuple) or len(spec) != 2:
-            raise ValueError(
-                f"The dataset gives {spec}; it must give pairs (inputs, targets). Add a "
-                "dataset.map that makes such pairs."
-            )
-        if spec[0].shape.rank is None:
-            raise ValueError("The dataset gives inputs of unknown rank; set it by tf.ensure_shape.")
-        return dataset.unbatch() if self._is_batched(dataset) else dataset
-
-    def _is_batched(self, dataset: tf.data.Dataset) -> bool:
-        inputs, targets = (spec.shape for spec in dataset.element_spec)
-        model_shape = getattr(getattr(self.explainer, "model", None), "input_shape", None)
-        if isinstance(model_shape, tuple):
-            return inputs.rank == len(model_shape)
-        if hasattr(dataset, "_batch_size") or inputs.rank > 3:
-            return True
-        # a model of unknown inputs: one-hot targets in batches have the length of the inputs
-        return targets.rank == 2 and inputs[0] == targets[0]
 
     @property
     def model(self) -> Any:

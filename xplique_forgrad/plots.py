@@ -4,6 +4,7 @@ Arrays into matplotlib Axes. No global style is touched and nothing is shown.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,3 +99,59 @@ def map_gallery(
         axis.set_xticks([])
         axis.set_yticks([])
     return axes
+
+
+def sigma_curve(search: Any, *, ax: Any = None) -> Any:
+    """
+    Draw the mean score over sigma, one curve a window and rectification, with one standard error.
+
+    The best cutoff is marked, the held-out score of the choice is a diamond there, and the maps
+    without a filter are horizontal lines.
+
+    Parameters
+    ----------
+    search
+        A `SigmaSearch`.
+    ax
+        Axes of matplotlib to draw on; new ones if None.
+
+    Returns
+    -------
+    ax
+        The Axes.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    table = search.to_frame()
+    unfiltered, filtered = table[table["sigma"].isna()], table[table["sigma"].notna()]
+    markers = itertools.cycle("os^Dv<>p")
+    families = filtered.groupby(["window", "rectify"], dropna=False, sort=False)
+    for marker, ((window, rectify), family) in zip(markers, families):
+        family = family.sort_values("sigma")
+        name = window if isinstance(rectify, str) else f"{window}, signed"
+        name += ", positive part" if rectify == "positive" else ""
+        mean, error = family[search.objective], family["standard_error"]
+        (line,) = ax.plot(family["sigma"], mean, marker=marker, markersize=3, label=name)
+        ax.fill_between(
+            family["sigma"], mean - error, mean + error, color=line.get_color(), alpha=0.2, lw=0
+        )
+    styles = itertools.cycle(("--", ":", "-."))
+    drawn: list[float] = []
+    for style, (name, row) in zip(styles, unfiltered.iterrows()):
+        if row[search.objective] not in drawn:
+            ax.axhline(
+                row[search.objective], color="0.35", ls=style, lw=1.2, label=f"{name}, no filter"
+            )
+        drawn.append(row[search.objective])
+    if search.best_sigma is not None:
+        point = search.best_sigma, search.best_score
+        ax.plot(*point, "*", color="black", markersize=11, label=f"best, sigma = {point[0]:g}")
+        held_out = point[0], search.held_out_score
+        ax.plot(*held_out, "D", color="black", mfc="none", label="held out")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("sigma (cycles along the longest side)")
+    better = "higher" if search.higher_is_better else "lower"
+    ax.set_ylabel(f"{search.objective} ({better} is better)")
+    ax.legend(fontsize=7)
+    return ax

@@ -10,12 +10,21 @@ from typing import Any
 
 from .explainer import FORGrad
 from .filtering import forgrad
+from .metrics import Deletion, Faithfulness, Insertion, MuFidelity
 
 # module of Xplique, name there, our object
-_ADDED: tuple[tuple[str, str, Any], ...] = (("xplique.attributions", "FORGrad", FORGrad),)
+_ADDED: tuple[tuple[str, str, Any], ...] = (
+    ("xplique.attributions", "FORGrad", FORGrad),
+    ("xplique.metrics", "Faithfulness", Faithfulness),
+)
 _REPLACED: tuple[tuple[str, str, Any], ...] = (
     ("xplique.commons", "forgrad", forgrad),
     ("xplique.commons.forgrad", "forgrad", forgrad),
+    *(
+        (module, metric.__name__, metric)
+        for module in ("xplique.metrics", "xplique.metrics.fidelity")
+        for metric in (Deletion, Insertion, MuFidelity)
+    ),
 )
 
 _MISSING = object()
@@ -33,8 +42,8 @@ def register(replace: bool = False) -> None:
     Parameters
     ----------
     replace
-        Also put our `forgrad` in the place of `xplique.commons.forgrad`, for code that calls it
-        there. Names imported from there before keep what they were.
+        Also put our `forgrad`, `Deletion`, `Insertion` and `MuFidelity` in the place of Xplique's,
+        for code that calls them there. Names imported from there before keep what they were.
     """
     for module_name, name, value in _ADDED:
         module = importlib.import_module(module_name)

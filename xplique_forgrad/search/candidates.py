@@ -1,0 +1,147 @@
+"""
+What a search compares: cutoffs, windows and rectifications, and no filter at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..filtering import forgrad_sweep, full_band_sigma
+from ..filtering.checks import RECTIFICATIONS, WINDOWS, check_choice
+
+
+class Candidate(NamedTuple):
+    """
+    One way to treat a map: `sigma` None is no filter, and then `rectify` None is the raw map.
+    """
+
+    sigma: float | None = None
+    window: str | None = None
+    rectify: str | None = None
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether it filters."""
+        return self.sigma is not None
+
+    def __str__(self) -> str:
+        if self.sigma is not None:
+            return f"sigma={self.sigma:g}, {self.window}, {self.rectify or 'signed'}"
+        return {"magnitude": "rectified", "positive": "positive part"}.get(
+            self.rectify or "", "raw"
+        )
+
+
+def default_sigmas(shape: Sequence[int], window: str = "disk") -> list[int]:
+    """
+    Cutoffs worth trying: every integer up to 8, then steps of 20 %, below the full band.
+
+    Optima of 2 to 15 are usual, so low cutoffs are denser. Each disk keeps other frequencies than
+    the one before. The full band itself is no filter, which a search tries anyway.
+
+    Parameters
+    ----------
+    shape
+        Sizes of the filtered axes, (H, W) for images.
+    window
+        "disk", "box", "gaussian" or "butterworth".
+
+    Returns
+    -------
+    sigmas
+        Increasing cutoffs in cycles along the longest axis.
+
+    Examples
+    --------
+    >>> default_sigmas((32, 32))
+    [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20]
+    """
+    full_band = full_band_sigma(shape, "box" if window == "box" else "disk")
+    sigmas = [1]
+    while (following := max(sigmas[-1] + 1, round(1.2 * sigmas[-1]))) < full_band:
+        sigmas.append(following)
+    return sigmas
+
+
+def make_candidates(
+    shape: Sequence[int],
+    sigmas: Sequence[float] | None,
+    windows: Sequence[str],
+    rectifications: Sequence[str | None],
+) -> list[Candidate]:
+    """The raw map, the map rectified in each way, and each of these with every filter."""
+    candidates = [Candidate()]
+    candidates += [Candidate(rectify=how) for how in dict.fromkeys(rectifications) if how]
+    for window, how in itertools.product(dict.fromkeys(windows), dict.fromkeys(rectifications)):
+        values = default_sigmas(shape, window) if sigmas is None else sorted(set(sigmas))
+        candidates += [Candidate(float(sigma), window, how) for sigma in values]
+    return candidates
+
+
+def filtered_maps(
+    explanations: np.ndarray, candidates: Sequence[Candidate], axes: Sequence[int]
+) -> np.ndarray:
+    """The explanations (B, ...) treated in each way, of shape (K, B, ...)."""
+    explanations = np.asarray(explanations)
+    if not np.issubdtype(explanations.dtype, np.floating):
+        explanations = explanations.astype(np.float32)
+    maps = np.empty((len(candidates), *explanations.shape), explanations.dtype)
+    families: dict[tuple, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        if candidate.is_filter:
+            families.setdefault(candidate[1:], []).append(index)
+        elif candidate.rectify == "magnitude":
+            np.abs(explanations, out=maps[index])
+        elif candidate.rectify == "positive":
+            np.maximum(explanations, 0, out=maps[index])
+        else:
+            maps[index] = explanations
+    for (window, rectify), indices in families.items():
+        sigmas = [candidates[index].sigma for index in indices]
+        maps[indices] = forgrad_sweep(
+            explanations, sigmas, window=window, rectify=rectify, axes=axes
+        )
+    return maps
+
+
+def checked_sigmas(sigmas: Any) -> tuple[float, ...] | None:
+    """Cutoffs as a tuple of numbers; None stands for the default ones."""
+    if sigmas is None:
+        return None
+    given = np.atleast_1d(np.asarray(sigmas))
+    if given.ndim != 1 or given.dtype.kind not in "iuf" or not np.all(given > 0):
+        raise ValueError(
+            f"`sigmas` is {sigmas!r}; give positive cutoffs such as [2, 4, 8, 16], or None for the "
+            "default ones. No filter is always among the candidates."
+        )
+    return tuple(float(sigma) for sigma in given)
+
+
+def checked_options(name: str, given: Any) -> tuple[Any, ...]:
+    """One window or rectification, or several, as a tuple."""
+    allowed = WINDOWS if name == "window" else RECTIFICATIONS
+    options = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    if not options:
+        raise ValueError(
+            f"`{name}` is empty; give at least one of {', '.join(map(repr, allowed))}."
+        )
+    for option in options:
+        check_choice(name, option, allowed)
+    return options
+
+
+def neighbours(best: float, scored: Sequence[float], highest: float) -> list[float]:
+    """Integer cutoffs to try around the best: the middles of the gaps beside it that are left."""
+    below = max((sigma for sigma in scored if sigma < best), default=0.0)
+    above = min((sigma for sigma in scored if sigma > best), default=float(np.ceil(highest)))
+    middles = (np.ceil((below + best) / 2), np.floor((best + above) / 2))
+    return [
+        float(middle)
+        for middle in middles
+        if 0 < middle < highest and middle not in scored and isinstance(middle, numbers.Real)
+    ]

@@ -1,0 +1,345 @@
+"""
+The search loop: explain, filter and score groups of images, round by round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..filtering import full_band_sigma
+from ..samples import Samples
+from .candidates import Candidate, filtered_maps, neighbours
+from .files import load_checkpoint, save_checkpoint
+from .objectives import Objectives
+from .racing import Race, split_images
+from .result import SigmaSearch
+from .seeds import seed_all
+from .statistics import best_index, cross_fitted
+
+# a group of images is scored at once: so many numbers in its maps, and so many images, at most
+_GROUP_VALUES = 2**24
+_GROUP_IMAGES = 64
+# explainers are traced anew for each number of images, so they always get this one
+_EXPLAINED = 8
+
+
+class _Bystander(keras.Model):
+    """What Keras callbacks get for a model during a search: only `stop_training` matters."""
+
+
+class Engine:
+    """
+    One search.
+
+    Parameters
+    ----------
+    explain
+        Function of positions, inputs and targets that gives explanations of shape (B, ...).
+    samples
+        Inputs and targets.
+    candidates
+        What to compare, the raw map first.
+    objectives
+        What to score.
+    axes
+        Axes to filter along.
+    options
+        Settings of the search: strategy, tolerance, z, seed, refine.
+    callbacks
+        Callbacks of Keras.
+    verbose
+        As in `keras.Model.fit`.
+    checkpoint
+        File to resume from and to write after every group, or None.
+    identity
+        What a checkpoint must agree with.
+    """
+
+    def __init__(
+        self,
+        explain: Callable,
+        samples: Samples,
+        candidates: Sequence[Candidate],
+        objectives: Objectives,
+        axes: tuple[int, ...],
+        options: dict[str, Any],
+        callbacks: Sequence[keras.callbacks.Callback],
+        verbose: int,
+        checkpoint: Path | None,
+        identity: dict[str, Any],
+    ):
+        self.explain, self.samples, self.axes = explain, samples, axes
+        self.candidates = list(candidates)
+        self.objectives, self.options = objectives, options
+        self.checkpoint, self.identity = checkpoint, identity
+        self.spatial = [samples.shape[axis - 1] for axis in axes]
+
+        nb_images = len(samples)
+        names = list(objectives.weights)
+        self.scores = {name: _nan(len(self.candidates), nb_images) for name in names}
+        self.halves = _nan(2, len(self.candidates), nb_images)
+        self.scored = np.zeros((len(self.candidates), nb_images), bool)
+        self.nb_evaluations = 0
+        self.stored = None
+        if checkpoint is not None:
+            self.stored = load_checkpoint(checkpoint, identity)
+        self._restore()
+
+        nb_values = len(self.candidates) * int(np.prod(samples.shape[:2]))
+        most = int(np.clip(_GROUP_VALUES // nb_values, 1, _GROUP_IMAGES))
+        self.group_size = most - most % _EXPLAINED or most
+        self._is_random: bool | None = None
+        self._seed_after = int(tf.random.uniform((), maxval=2**31 - 1, dtype=tf.int32))
+        self.verbose = verbose
+        self.bystander = _Bystander()
+        self.bystander.stop_training = False
+        self.callbacks = keras.callbacks.CallbackList(
+            list(callbacks),
+            add_progbar=verbose > 0,
+            model=self.bystander,
+            verbose=verbose,
+            epochs=1,
+            steps=1,
+        )
+
+    @property
+    def utility(self) -> np.ndarray:
+        """Scores of the objective with the sign that makes higher better, (K, N)."""
+        return self.scores[self.objectives.name] * (1 if self.objectives.higher_is_better else -1)
+
+    def run(self) -> SigmaSearch:
+        """Search, and tell the callbacks of each round as of an epoch."""
+        nb_images = len(self.samples)
+        rounds, held_out = [np.arange(nb_images)], np.arange(0)
+        if self.options["strategy"] == "racing":
+            rounds, held_out = split_images(nb_images, self.options["seed"])
+        nb_epochs = len(rounds) + bool(len(held_out))
+        self.callbacks.on_train_begin()
+        epoch = 0
+        race = Race(len(self.candidates), self.options["tolerance"], self.options["z"])
+        raced: list[np.ndarray] = []
+        try:
+            for epoch, positions in enumerate(rounds):
+                raced.append(positions)
+                alive = race.alive if len(held_out) else np.arange(len(self.candidates))
+                stopped = self._run_round(epoch, nb_epochs, alive, positions)
+                seen = np.concatenate(raced)
+                seen = seen[self.scored[alive][:, seen].all(axis=0)]
+                best = best_index(_rows_without_failures(self.utility[alive][:, seen]))
+                best = int(alive[best]) if best >= 0 else -1
+                if len(held_out) and best >= 0:
+                    race.update(self.utility[:, seen])
+                    best = race.leader
+                self._end_round(epoch, best, race.alive if len(held_out) else alive, seen)
+                if stopped or self.bystander.stop_training or (len(held_out) and race.is_over):
+                    break
+            if best < 0:
+                raise ValueError(
+                    "The model gives NaN for every candidate, so there is nothing to choose "
+                    "from. Look at its outputs for these inputs, and for the baseline "
+                    f"{self.identity['baseline_mode']}."
+                )
+            if self.options["refine"]:
+                best, epoch = self._refine(best, raced, seen, epoch)
+            chosen = self._judge(best, held_out, seen, epoch + 1)
+        finally:
+            self.callbacks.on_train_end()
+            if self._is_random:
+                # not ours any more: what the caller draws next does not repeat
+                seed_all(self._seed_after)
+        return SigmaSearch(
+            objective=self.objectives.name,
+            higher_is_better=self.objectives.higher_is_better,
+            candidates=tuple(self.candidates),
+            scores=self.scores[self.objectives.name],
+            others={n: s for n, s in self.scores.items() if n != self.objectives.name},
+            halves=self.halves,
+            scored=self.scored,
+            best=best,
+            held_out=chosen,
+            nb_evaluations=self.nb_evaluations,
+            settings={
+                **self.identity,
+                "full_band": full_band_sigma(self.spatial),
+                "strategy": "racing" if len(held_out) else "exhaustive",
+            },
+        )
+
+    def _judge(self, best: int, held_out: np.ndarray, seen: np.ndarray, epoch: int) -> np.ndarray:
+        """For each image, the candidate that was chosen without it, or -1."""
+        chosen = np.full(len(self.samples), -1)
+        if len(held_out):
+            unfiltered = [i for i, c in enumerate(self.candidates) if not c.is_filter]
+            judged = np.unique([best, *unfiltered])
+            self.bystander.stop_training = False
+            self._run_round(epoch, epoch + 1, judged, held_out)
+            self._end_round(epoch, best, judged, held_out)
+            chosen[held_out] = best
+        else:
+            utility = self.utility[:, seen]
+            known = ~np.isnan(utility).all(axis=0)
+            chosen[seen[known]] = cross_fitted(utility[:, known], self.options["seed"])
+        return chosen
+
+    def _refine(
+        self, best: int, raced: list[np.ndarray], seen: np.ndarray, epoch: int
+    ) -> tuple[int, int]:
+        """Score cutoffs around the best until the integers beside it are scored."""
+        while self.candidates[best].is_filter and not self.bystander.stop_training:
+            sigma, window, rectify = self.candidates[best]
+            scored = [c.sigma for c in self.candidates if c[1:] == (window, rectify)]
+            tried = [s for s in scored if s is not None]
+            new = neighbours(sigma or 1.0, tried, max(self.spatial))
+            if not new:
+                break
+            indices = np.arange(len(self.candidates), len(self.candidates) + len(new))
+            self.candidates += [Candidate(value, window, rectify) for value in new]
+            self._grow(len(new))
+            epoch += 1
+            for positions in raced:
+                # the groups of the race, so that the explanations are the same
+                part = np.intersect1d(positions, seen)
+                if len(part):
+                    self._run_round(epoch, epoch + 1, indices, part, tell=positions is raced[0])
+            among = np.array([best, *indices])
+            found = best_index(_rows_without_failures(self.utility[among][:, seen]))
+            best = int(among[found]) if found >= 0 else best
+            self._end_round(epoch, best, among, seen)
+        return best, epoch
+
+    def _grow(self, number: int) -> None:
+        nb_images = len(self.samples)
+        for name, scores in self.scores.items():
+            self.scores[name] = np.concatenate([scores, _nan(number, nb_images)])
+        self.halves = np.concatenate([self.halves, _nan(2, number, nb_images)], axis=1)
+        self.scored = np.concatenate([self.scored, np.zeros((number, nb_images), bool)])
+        self._restore()
+
+    def _restore(self) -> None:
+        """Take from the checkpoint what it holds of the candidates that there are by now."""
+        if self.stored is None:
+            return
+        number = min(len(self.scored), len(self.stored["scored"]))
+        scored = self.stored["scored"][:number] & ~self.scored[:number]
+        for index, name in enumerate(self.scores):
+            self.scores[name][:number][scored] = self.stored[f"scores_{index}"][:number][scored]
+        self.halves[:, :number][:, scored] = self.stored["halves"][:, :number][:, scored]
+        self.scored[:number] |= scored
+        self.nb_evaluations = int(self.stored["nb_evaluations"])
+
+    def _run_round(
+        self, epoch: int, nb_epochs: int, indices: np.ndarray, positions: np.ndarray, tell=True
+    ) -> bool:
+        """Score candidates on images, group by group; True if a callback stopped it."""
+        groups = [
+            positions[start : start + self.group_size]
+            for start in range(0, len(positions), self.group_size)
+        ]
+        is_done = [self.scored[np.ix_(indices, group)].all() for group in groups]
+        if tell:
+            self.callbacks.set_params(
+                {"verbose": self.verbose, "epochs": max(nb_epochs, epoch + 1), "steps": len(groups)}
+            )
+            self.callbacks.on_epoch_begin(epoch)
+        remaining = self._batches([group for group, done in zip(groups, is_done) if not done])
+        for step, done in enumerate(is_done):
+            if tell:
+                self.callbacks.on_train_batch_begin(step)
+            if not done:
+                self._score_group(indices, *next(remaining))
+            if tell:
+                self.callbacks.on_train_batch_end(step)
+            if self.bystander.stop_training:
+                return True
+        return False
+
+    def _batches(self, groups: list[np.ndarray]) -> Iterator[tuple]:
+        if groups:
+            # all groups but the last of a round have the same size, so the batches are the groups
+            yield from self.samples.batches(self.group_size, np.concatenate(groups))
+
+    def _score_group(self, indices, positions, inputs, targets) -> None:
+        explanations = self._explained(positions, inputs, targets)
+        bad = ~np.isfinite(explanations.astype(np.float64)).reshape(len(positions), -1).all(axis=1)
+        if bad.any():
+            raise ValueError(
+                f"The explanation of image {positions[np.argmax(bad)]} holds NaN or infinite "
+                "values. Look at the model's outputs and gradients for it, or drop it."
+            )
+        maps = filtered_maps(explanations, [self.candidates[i] for i in indices], self.axes)
+        # the rectified map of a method without sign is its raw map
+        first = np.arange(len(indices))
+        unfiltered = [k for k, i in enumerate(indices) if not self.candidates[i].is_filter]
+        for position, k in enumerate(unfiltered):
+            same = [j for j in unfiltered[:position] if np.array_equal(maps[j], maps[k])]
+            first[k] = same[0] if same else k
+        distinct, back = np.unique(first, return_inverse=True)
+        before = self.objectives.nb_evaluations
+        found = self.objectives.score(positions, inputs, targets, maps[distinct])
+        self.nb_evaluations += self.objectives.nb_evaluations - before
+        where = np.ix_(indices, positions)
+        for name, values in found.items():
+            values = np.where(np.isfinite(values), values, np.nan)[:, back]
+            self.scores[name][where] = values[0]
+            if name == self.objectives.name:
+                for half, part in zip(self.halves, values[1:]):
+                    half[where] = part
+        self.scored[where] = True
+        if self.checkpoint is not None:
+            arrays = {f"scores_{index}": s for index, s in enumerate(self.scores.values())}
+            save_checkpoint(
+                self.checkpoint,
+                self.identity,
+                {
+                    **arrays,
+                    "halves": self.halves,
+                    "scored": self.scored,
+                    "nb_evaluations": self.nb_evaluations,
+                },
+            )
+
+    def _explained(self, positions, inputs, targets) -> np.ndarray:
+        """Explanations of a group, the same each time it is asked about."""
+        size = min(_EXPLAINED, self.group_size)
+
+        def explain(start):
+            # the last one is repeated to fill up
+            part = np.minimum(np.arange(start, start + size), len(positions) - 1)
+            return np.asarray(self.explain(positions[part], inputs[part], targets[part]))
+
+        if self._is_random is None:
+            self._is_random = not np.array_equal(explain(0), explain(0))
+        if self._is_random:
+            # clears the kernels of TensorFlow, half a second to load again: only if need be
+            seed_all((self.options["seed"] * 1_000_003 + int(positions[0])) % (2**31 - 1))
+        found = [explain(start) for start in range(0, len(positions), size)]
+        return np.concatenate(found)[: len(positions)]
+
+    def _end_round(self, epoch: int, best: int, alive: np.ndarray, seen: np.ndarray) -> None:
+        sigma, score = float("nan"), float("nan")
+        if best >= 0:
+            sigma = self.candidates[best].sigma or full_band_sigma(self.spatial)
+            scores = self.scores[self.objectives.name][best, seen]
+            score = float(np.nanmean(scores))
+        logs = {
+            self.objectives.name: score,
+            "sigma": sigma,
+            "nb_candidates": len(alive),
+            "nb_images": len(seen),
+        }
+        self.callbacks.on_epoch_end(epoch, logs)
+
+
+def _rows_without_failures(utility: np.ndarray) -> np.ndarray:
+    """The scores on images where some candidate has one."""
+    return utility[:, ~np.isnan(utility).all(axis=0)]
+
+
+def _nan(*shape: int) -> np.ndarray:
+    return np.full(shape, np.nan)

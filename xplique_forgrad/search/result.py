@@ -1,0 +1,362 @@
+"""
+The answer of a search, with its uncertainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from .candidates import Candidate, filtered_maps
+from .files import load_record, save_record
+from .statistics import LEVEL, Comparison, Gain, compare_with, cross_fitted_gain, paired_gain
+from .summary import frame_of, html_of, means_of, summary_of
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SigmaSearch:
+    """
+    What a search found: the best cutoff, what it gains, and how sure that is.
+
+    Parameters
+    ----------
+    objective
+        Name of what was optimised.
+    higher_is_better
+        Whether high scores are good.
+    candidates
+        What was compared: K candidates, the raw map first.
+    scores
+        Scores of the objective, of shape (K, N); NaN where a race skipped them, or the model gave
+        NaN. (K, 1) for an objective that scores all explanations as a whole.
+    others
+        Scores of the other objectives, likewise.
+    halves
+        Estimates of the scores from each half of the perturbation steps or masks, of shape
+        (2, K, N); NaN where there is none.
+    scored
+        Which images each candidate was scored on, of shape (K, N).
+    best
+        Index of the best candidate.
+    held_out
+        For each image, the index of a candidate that was chosen without it, or -1, of shape (N,).
+    nb_evaluations
+        Number of inputs that the model was given to score them.
+    settings
+        Settings of the search, versions and seed.
+    """
+
+    objective: str
+    higher_is_better: bool
+    candidates: tuple[Candidate, ...]
+    scores: np.ndarray
+    others: dict[str, np.ndarray]
+    halves: np.ndarray
+    scored: np.ndarray
+    best: int
+    held_out: np.ndarray
+    nb_evaluations: int
+    settings: dict[str, Any]
+
+    @property
+    def best_candidate(self) -> Candidate:
+        """The best candidate: cutoff, window and rectification."""
+        return self.candidates[self.best]
+
+    @property
+    def best_sigma(self) -> float | None:
+        """The best cutoff; None where no filter is best."""
+        return self.best_candidate.sigma
+
+    @property
+    def best_score(self) -> float:
+        """Mean score of the best candidate on all images it was scored on. Choosing flatters it."""
+        return float(self.mean_scores[self.best])
+
+    @cached_property
+    def mean_scores(self) -> np.ndarray:
+        """
+        Mean score of each candidate, of shape (K,), NaN if a score is.
+
+        After a race, candidates were scored on other images: compare the differences in `to_frame`.
+        """
+        return means_of(self.scores, self.scored & self.usable)
+
+    @property
+    def nb_failures(self) -> np.ndarray:
+        """Number of images on which the model gave NaN for each candidate, of shape (K,)."""
+        return np.sum(self.scored & np.isnan(self.scores), axis=1)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Paired differences of each candidate from the best, with standard errors and p-values."""
+        return compare_with(self.best, self._utility)
+
+    @property
+    def indistinguishable(self) -> tuple[Candidate, ...]:
+        """
+        Candidates that are not significantly worse than the best.
+
+        One-sided paired t-tests at 5 %, Bonferroni-corrected for the number of candidates: the
+        truly best one is in it with a probability of 95 % or more. A race compares on fewer images,
+        so that more candidates are in it.
+        """
+        p_values = np.nan_to_num(self.comparison.p_value, nan=-1.0)
+        threshold = (1 - LEVEL) / max(1, len(self.candidates) - 1)
+        kept = p_values > threshold
+        kept &= ~np.isnan(self.mean_scores)
+        return tuple(c for c, is_kept in zip(self.candidates, kept) if is_kept)
+
+    @property
+    def one_standard_error_sigma(self) -> float | None:
+        """
+        The largest cutoff, window and rectification as the best, within one standard error of it.
+
+        Among answers that the data cannot tell apart, the largest cutoff removes least of the map:
+        it is the most cautious choice, as is the simplest model in the one-standard-error rule
+        (Breiman & al., Classification and Regression Trees, 1984). It belongs to
+        `indistinguishable`. None where no filter is best.
+        """
+        if self.best_sigma is None:
+            return None
+        difference, error, _ = self.comparison
+        among = set(self.indistinguishable)
+        sigmas = [
+            candidate.sigma
+            for candidate, gap, one in zip(self.candidates, difference, error)
+            if candidate in among
+            and candidate.is_filter
+            and candidate[1:] == self.best_candidate[1:]
+            and (gap + np.nan_to_num(one) >= 0)
+        ]
+        return max(sigma for sigma in [*sigmas, self.best_sigma] if sigma is not None)
+
+    @cached_property
+    def gain_over_raw(self) -> Gain:
+        """
+        What the search gains over the explainer's own map, on images that did not choose.
+
+        Positive is better, whatever the objective. With a paired bootstrap interval: over the
+        images held out of a race, or, after an exhaustive search, over five folds, each judged by
+        the candidate chosen on the others, which is chosen anew in each resample.
+        """
+        return self._gain_over(self.candidates.index(Candidate()))
+
+    @cached_property
+    def gain_over_rectified(self) -> Gain:
+        """
+        What the filter itself gains: as `gain_over_raw`, over the rectified unfiltered map.
+
+        On signed methods much of the gain over the raw map comes from taking the magnitude.
+        """
+        reference = Candidate(rectify=self.best_candidate.rectify or "magnitude")
+        if reference not in self.candidates:
+            reference = next(c for c in self.candidates if not c.is_filter and c.rectify)
+        return self._gain_over(self.candidates.index(reference))
+
+    @property
+    def held_out_score(self) -> float:
+        """Mean score of the choice on images that did not choose, which `best_score` flatters."""
+        chosen = self._chosen_scores(self.scores)
+        return float(np.nanmean(chosen)) if not np.isnan(chosen).all() else float("nan")
+
+    @property
+    def verdict(self) -> str:
+        """What to do, in a sentence."""
+        gain = self.gain_over_rectified
+        if not self.best_candidate.is_filter:
+            return f"Do not filter: the {self.best_candidate} map is best."
+        if np.isnan(gain.low):
+            return f"sigma = {self.best_sigma:g} is best, with too few images for a verdict."
+        if gain.low > 0:
+            return f"Filter at sigma = {self.best_sigma:g}: a significant gain over no filter."
+        if gain.high < 0:
+            return (
+                f"Do not filter: sigma = {self.best_sigma:g} loses on images that did not choose."
+            )
+        return f"No significant gain: sigma = {self.best_sigma:g} is best, but may gain nothing."
+
+    @cached_property
+    def sigma_per_image(self) -> np.ndarray:
+        """
+        The best cutoff of each image, of shape (N,), to give to `forgrad` as `sigma`.
+
+        Among cutoffs of the best window and rectification; the full band where no filter is best,
+        and the best cutoff of all where an image was not scored. Read `gain_per_image` first.
+        """
+        family, sigmas = self._family
+        utility = self._utility[family]
+        known = ~np.isnan(utility).all(axis=0)
+        overall = self.best_sigma or self.settings["full_band"]
+        found = np.full(utility.shape[1], overall)
+        found[known] = sigmas[np.nanargmax(utility[:, known], axis=0)]
+        return found
+
+    @cached_property
+    def gain_per_image(self) -> Gain:
+        """
+        What one cutoff per image gains over the best cutoff for all, cross-fitted.
+
+        Each image's cutoff is chosen on every other perturbation step or mask and judged on the
+        rest, and the other way round. Steps beside each other are not independent, so a little
+        optimism is left. On images that have at least two cutoffs scored.
+        """
+        family, _ = self._family
+        halves = self.sign * self.halves[:, family]
+        reference = self.sign * self.halves[:, self.best]
+        usable = (np.sum(~np.isnan(halves).any(axis=0), axis=0) > 1) & ~np.isnan(reference).any(0)
+        halves, reference = halves[..., usable], reference[:, usable]
+        columns = np.arange(halves.shape[-1])
+        gains = np.zeros(len(columns))
+        if len(columns):
+            for choosing, judging in ((0, 1), (1, 0)):
+                chosen = np.nanargmax(halves[choosing], axis=0)
+                gains += (halves[judging, chosen, columns] - reference[judging]) / 2
+        return paired_gain(gains, self.settings.get("seed", 0))
+
+    def filter(self, explanations: Any) -> tf.Tensor:
+        """
+        Treat explanations as the best candidate does: filter, rectify, or leave them.
+
+        Parameters
+        ----------
+        explanations
+            Attribution maps of the same sizes as those of the search.
+
+        Returns
+        -------
+        explanations_filtered
+            Maps of the same shape and dtype.
+        """
+        explanations = tf.convert_to_tensor(explanations)
+        axes = self.settings["axes"]
+        return tf.convert_to_tensor(
+            filtered_maps(explanations.numpy(), [self.best_candidate], axes)[0]
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """
+        A table of the candidates.
+
+        Returns
+        -------
+        table
+            One row a candidate: sigma (NaN without a filter), window, rectify, the mean and its
+            standard error, the number of images and of failures, the paired difference from the
+            best with its standard error and one-sided p-value, and the means of other objectives.
+        """
+        return frame_of(self)
+
+    def plot(self, ax: Any = None) -> Any:
+        """
+        Draw the mean score over sigma with its band, the best cutoff, and no filter as lines.
+
+        Parameters
+        ----------
+        ax
+            Axes of matplotlib to draw on; new ones if None.
+
+        Returns
+        -------
+        ax
+            The Axes.
+        """
+        from ..plots import sigma_curve
+
+        return sigma_curve(self, ax=ax)
+
+    def save(self, path: str | Path) -> None:
+        """
+        Write the result as JSON, in one step: an older file stays whole until the new one is.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        """
+        save_record(Path(path), {field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> SigmaSearch:
+        """
+        Read a result that `save` wrote.
+
+        Parameters
+        ----------
+        path
+            File to read.
+
+        Returns
+        -------
+        search
+            The result, with the same scores to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If the file is no result of a search, or not whole.
+        """
+        content = load_record(Path(path))
+        content["candidates"] = tuple(Candidate(*values) for values in content["candidates"])
+        return cls(**content)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"SigmaSearch of {self.objective} ({'higher' if self.higher_is_better else 'lower'} is "
+            f"better), baseline "
+            f"{str(self.settings.get('baseline_mode', 'unknown')).split(', checksum')[0]}",
+            f"  {self.verdict}",
+            *(f"  {name}: {text}" for name, text in summary_of(self).items()),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    @property
+    def sign(self) -> int:
+        """1 if higher is better, -1 if lower is."""
+        return 1 if self.higher_is_better else -1
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """Images on which the model gave a number for some candidate."""
+        return ~np.isnan(self.scores).all(axis=0)
+
+    @cached_property
+    def _utility(self) -> np.ndarray:
+        return self.sign * self.scores
+
+    @property
+    def _family(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and cutoffs of the candidates that `sigma_per_image` may choose."""
+        window, rectify = self.best_candidate[1:]
+        if window is None:
+            window, rectify = next((c[1:] for c in self.candidates if c.is_filter), (None, None))
+        unfiltered = Candidate(rectify=rectify)
+        indices = [
+            index
+            for index, c in enumerate(self.candidates)
+            if (c == unfiltered and window in ("disk", "box"))
+            or (c.is_filter and c[1:] == (window, rectify))
+        ]
+        sigmas = [self.candidates[index].sigma or self.settings["full_band"] for index in indices]
+        return np.array(indices), np.array(sigmas, np.float64)
+
+    def _chosen_scores(self, scores: np.ndarray) -> np.ndarray:
+        columns = np.flatnonzero(self.held_out >= 0)
+        return scores[self.held_out[columns], columns]
+
+    def _gain_over(self, reference: int) -> Gain:
+        columns = np.flatnonzero(self.held_out >= 0)
+        seed = self.settings.get("seed", 0)
+        if self.settings.get("strategy") == "exhaustive":
+            return cross_fitted_gain(self._utility[:, columns], reference, seed)
+        differences = self._chosen_scores(self._utility) - self._utility[reference, columns]
+        return paired_gain(differences, seed)
