@@ -389,9 +389,11 @@ class SigmaOptimizer(keras.callbacks.Callback):
             model = getattr(explainer, "model", None) if trained is None else trained
         if model is None and not self.as_a_whole:
             raise ValueError("There is no model to score; give it by `model=`.")
-        if trained is not None and isinstance(getattr(explainer, "model", None), keras.Model):
-            followed = {id(variable) for variable in explainer.model.variables}
-            if not followed & {id(variable) for variable in trained.variables}:
+        followed = getattr(explainer, "model", None)
+        is_given = explainer is self.explainer
+        if trained is not None and is_given and isinstance(followed, keras.Model):
+            own = {id(variable) for variable in followed.variables}
+            if own.isdisjoint(id(variable) for variable in trained.variables):
                 raise ValueError(
                     f"{type(explainer).__name__} explains another model, or a copy with weights of "
                     "its own, than the one that is trained. Give the class instead, such as "

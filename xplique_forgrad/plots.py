@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 
 def map_gallery(
@@ -103,10 +104,12 @@ def map_gallery(
 
 def sigma_curve(search: Any, *, ax: Any = None) -> Any:
     """
-    Draw the mean score over sigma, one curve a window and rectification, with one standard error.
+    Draw the mean score over sigma, one curve a window and rectification.
 
-    The best cutoff is marked, the held-out score of the choice is a diamond there, and the maps
-    without a filter are horizontal lines.
+    The best cutoff is marked at its mean score, and the others lie below it by their paired
+    differences, so that candidates that a race scored on fewer images can be compared; the band is
+    one standard error of that difference. The held-out score of the choice is a diamond, and the
+    maps without a filter are horizontal lines.
 
     Parameters
     ----------
@@ -123,6 +126,7 @@ def sigma_curve(search: Any, *, ax: Any = None) -> Any:
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
     table = search.to_frame()
+    table["level"] = search.best_score + table["difference"]
     unfiltered, filtered = table[table["sigma"].isna()], table[table["sigma"].notna()]
     markers = itertools.cycle("os^Dv<>p")
     families = filtered.groupby(["window", "rectify"], dropna=False, sort=False)
@@ -130,7 +134,7 @@ def sigma_curve(search: Any, *, ax: Any = None) -> Any:
         family = family.sort_values("sigma")
         name = window if isinstance(rectify, str) else f"{window}, signed"
         name += ", positive part" if rectify == "positive" else ""
-        mean, error = family[search.objective], family["standard_error"]
+        mean, error = family["level"], family["difference_error"].fillna(0)
         (line,) = ax.plot(family["sigma"], mean, marker=marker, markersize=3, label=name)
         ax.fill_between(
             family["sigma"], mean - error, mean + error, color=line.get_color(), alpha=0.2, lw=0
@@ -138,18 +142,18 @@ def sigma_curve(search: Any, *, ax: Any = None) -> Any:
     styles = itertools.cycle(("--", ":", "-."))
     drawn: list[float] = []
     for style, (name, row) in zip(styles, unfiltered.iterrows()):
-        if row[search.objective] not in drawn:
-            ax.axhline(
-                row[search.objective], color="0.35", ls=style, lw=1.2, label=f"{name}, no filter"
-            )
-        drawn.append(row[search.objective])
+        if row["level"] not in drawn:
+            ax.axhline(row["level"], color="0.35", ls=style, lw=1.2, label=f"{name}, no filter")
+        drawn.append(row["level"])
     if search.best_sigma is not None:
         point = search.best_sigma, search.best_score
         ax.plot(*point, "*", color="black", markersize=11, label=f"best, sigma = {point[0]:g}")
         held_out = point[0], search.held_out_score
         ax.plot(*held_out, "D", color="black", mfc="none", label="held out")
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
     ax.set_xlabel("sigma (cycles along the longest side)")
     better = "higher" if search.higher_is_better else "lower"
     ax.set_ylabel(f"{search.objective} ({better} is better)")

@@ -141,14 +141,13 @@ class PerImageMetric(ExplanationMetric):
 
 
 def checked_array(explanations: Any) -> np.ndarray:
-    """The explanations as an array of float32 or float64 that keeps the order of its values."""
+    """The explanations as an array of a dtype of NumPy's own, whose order of ties is Xplique's."""
     values = np.asarray(explanations)
-    kind = "f" if tf.as_dtype(values.dtype).is_floating else values.dtype.kind
-    if kind not in "fiub":
+    if values.dtype == tf.bfloat16.as_numpy_dtype:
+        return values.astype(np.float32)
+    if values.dtype.kind not in "fiub":
         raise TypeError(f"The explanations have dtype {values.dtype}; give real numbers.")
-    if values.dtype in (np.float32, np.float64):
-        return values
-    return values.astype(np.float64 if values.dtype.kind in "iu" else np.float32)
+    return values
 
 
 def check_no_nan(flat: np.ndarray, positions: np.ndarray) -> None:

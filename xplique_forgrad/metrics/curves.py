@@ -28,9 +28,11 @@ def levels_and_thresholds(flat: np.ndarray, steps: np.ndarray) -> tuple[np.ndarr
     ordered = np.sort(flat, axis=-1)
     thresholds = ordered[..., nb_features - steps]
     tied = (ordered[..., nb_features - steps - 1] == thresholds).any(axis=-1)
+    wide = np.float32 if np.can_cast(flat.dtype, np.float32) else np.float64
+    levels, thresholds = flat.astype(wide, copy=False), thresholds.astype(wide, copy=False)
     if not tied.any():
-        return flat, thresholds
-    levels = flat.copy()
+        return levels, thresholds
+    levels = levels.copy()
     order = np.argsort(flat[tied], axis=-1)
     ranks = np.empty(order.shape, levels.dtype)
     np.put_along_axis(ranks, order, np.arange(nb_features, dtype=levels.dtype), axis=-1)

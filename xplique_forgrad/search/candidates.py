@@ -74,9 +74,10 @@ def make_candidates(
     windows: Sequence[str],
     rectifications: Sequence[str | None],
 ) -> list[Candidate]:
-    """The raw map, the map rectified in each way, and each of these with every filter."""
+    """The raw map, the map rectified in each way or at least in one, and every filter."""
     candidates = [Candidate()]
-    candidates += [Candidate(rectify=how) for how in dict.fromkeys(rectifications) if how]
+    hows = [how for how in dict.fromkeys(rectifications) if how] or ["magnitude"]
+    candidates += [Candidate(rectify=how) for how in hows]
     for window, how in itertools.product(dict.fromkeys(windows), dict.fromkeys(rectifications)):
         values = default_sigmas(shape, window) if sigmas is None else sorted(set(sigmas))
         candidates += [Candidate(float(sigma), window, how) for sigma in values]

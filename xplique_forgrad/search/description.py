@@ -32,7 +32,7 @@ def describe(value: Any) -> Any:
     parts = {
         key: item if not callable(item) else getattr(item, "__name__", type(item).__name__)
         for key, item in getattr(value, "__dict__", {}).items()
-        if isinstance(item, (bool, int, float, str, type(None)))
+        if isinstance(item, (bool, int, float, str, type(None))) and not key.startswith("_")
     }
     name = getattr(value, "__name__", type(value).__name__)
     return {name: parts} if parts else name

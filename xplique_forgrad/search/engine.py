@@ -98,7 +98,7 @@ class Engine:
         self._seed_after = int(tf.random.uniform((), maxval=2**31 - 1, dtype=tf.int32))
         self.verbose = verbose
         self.bystander = _Bystander()
-        self.bystander.stop_training = False
+        self.bystander.stop_training, self.bystander.optimizer = False, None
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks),
             add_progbar=verbose > 0,
@@ -180,7 +180,7 @@ class Engine:
             self.bystander.stop_training = False
             self._run_round(epoch, epoch + 1, judged, held_out)
             self._end_round(epoch, best, judged, held_out)
-            chosen[held_out] = best
+            chosen[held_out[self.scored[best, held_out]]] = best
         else:
             utility = self.utility[:, seen]
             known = ~np.isnan(utility).all(axis=0)

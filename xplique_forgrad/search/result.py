@@ -155,10 +155,9 @@ class SigmaSearch:
 
         On signed methods much of the gain over the raw map comes from taking the magnitude.
         """
-        reference = Candidate(rectify=self.best_candidate.rectify or "magnitude")
-        if reference not in self.candidates:
-            reference = next(c for c in self.candidates if not c.is_filter and c.rectify)
-        return self._gain_over(self.candidates.index(reference))
+        rectified = [c for c in self.candidates if c.rectify and not c.is_filter]
+        same = [c for c in rectified if c.rectify == self.best_candidate.rectify]
+        return self._gain_over(self.candidates.index((same or rectified)[0]))
 
     @property
     def held_out_score(self) -> float:

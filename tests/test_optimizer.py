@@ -1,0 +1,194 @@
+"""SigmaOptimizer and the callbacks of Keras: a search drives them, and training drives it."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from test_search import small_model
+from xplique.attributions import GuidedBackprop, Saliency
+
+from xplique_forgrad import SigmaOptimizer
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(size=(120, 16, 16, 3)).astype(np.float32)
+    return inputs, np.eye(3, dtype=np.float32)[rng.integers(3, size=120)]
+
+
+class Recorder(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.calls, self.logs = [], []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("begin")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append("batch")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs.append(dict(logs))
+
+    def on_train_end(self, logs=None):
+        self.calls.append("end")
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_search_is_a_training_to_callbacks(tmp_path, data, capsys):
+    recorder = Recorder()
+    path = tmp_path / "log.csv"
+    optimizer = SigmaOptimizer(Saliency(small_model()), sigmas=[1, 2, 4, 8], tolerance=0.0)
+    search = optimizer.search(
+        *data, callbacks=[recorder, keras.callbacks.CSVLogger(str(path))], verbose=0
+    )
+    assert capsys.readouterr().out == ""
+    assert recorder.calls[0] == "begin"
+    assert recorder.calls[-1] == "end"
+    epochs = [call for call in recorder.calls if isinstance(call, int)]
+    assert epochs == list(range(len(epochs)))
+    assert len(epochs) == len(recorder.logs) >= 3
+    # the last is on the images held out
+    *rounds, held_out = recorder.logs
+    assert [log["nb_images"] for log in rounds] == sorted(log["nb_images"] for log in rounds)
+    assert held_out["nb_images"] == 30
+    assert held_out["sigma"] in (search.best_sigma, search.settings["full_band"])
+    assert held_out["faithfulness"] == pytest.approx(search.held_out_score)
+    rows = read(path)
+    assert [float(row["sigma"]) for row in rows] == [log["sigma"] for log in recorder.logs]
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_progress_is_that_of_keras(data, capsys, verbose):
+    optimizer = SigmaOptimizer(Saliency(small_model()), sigmas=[2])
+    optimizer.search(*data, verbose=verbose)
+    printed = capsys.readouterr().out
+    assert "Epoch 1/" in printed
+    assert "faithfulness" in printed
+    assert "sigma" in printed
+
+
+def test_early_stopping_ends_the_race_and_the_winner_is_judged(data):
+    # no candidate can be dropped: without a stop all rounds are run
+    options = {"sigmas": [1, 2, 4, 8], "tolerance": 0.0, "z": 50.0}
+    recorder = Recorder()
+    stopping = keras.callbacks.EarlyStopping(monitor="nb_candidates", mode="min", patience=1)
+    optimizer = SigmaOptimizer(Saliency(small_model()), **options)
+    search = optimizer.search(*data, callbacks=[stopping, recorder], verbose=0)
+    assert len(recorder.logs) == 3
+    assert stopping.stopped_epoch == 1
+    assert np.sum(search.held_out >= 0) == 30
+    assert np.isfinite(search.gain_over_raw.low)
+
+    whole = SigmaOptimizer(Saliency(small_model()), **options).search(*data, verbose=0)
+    assert whole.nb_evaluations > search.nb_evaluations
+
+
+def test_a_stop_within_an_exhaustive_search_keeps_what_was_scored(data, monkeypatch):
+    monkeypatch.setattr("xplique_forgrad.search.engine._GROUP_IMAGES", 8)
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 4:
+                self.model.stop_training = True
+
+    optimizer = SigmaOptimizer(Saliency(small_model()), sigmas=[2], strategy="exhaustive")
+    search = optimizer.search(*data, callbacks=[Stop()], verbose=0)
+    assert search.scored.sum(axis=1).tolist() == [40] * 3
+    assert np.sum(search.held_out >= 0) == 40
+    assert search.sigma_per_image.shape == (120,)
+
+
+def test_tensorboard_takes_the_logs(tmp_path, data):
+    board = keras.callbacks.TensorBoard(str(tmp_path), write_graph=False)
+    optimizer = SigmaOptimizer(Saliency(small_model()), sigmas=[2])
+    optimizer.search(*data, callbacks=[board], verbose=0)
+    assert list(tmp_path.rglob("events*"))
+
+
+def compiled():
+    model = small_model()
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+def test_while_training(tmp_path, data):
+    model, path = compiled(), tmp_path / "log.csv"
+    follow = SigmaOptimizer(
+        Saliency(model), sigmas=[2, 5], validation_data=(data[0][:20], data[1][:20]), every=2
+    )
+    history = model.fit(
+        *data, epochs=5, verbose=0, callbacks=[follow, keras.callbacks.CSVLogger(str(path))]
+    )
+    assert follow.history["epoch"] == [1, 3, 4]
+    rows = read(path)
+    assert [row["forgrad_sigma"] == "nan" for row in rows] == [True, False, True, False, False]
+    for epoch, search in zip(follow.history["epoch"], follow.history["search"]):
+        assert history.history["forgrad_faithfulness"][epoch] == search.best_score
+        assert float(rows[epoch]["forgrad_sigma"]) == (
+            search.best_sigma or search.settings["full_band"]
+        )
+    assert follow.result is follow.history["search"][-1]
+    # the weights of then, not those of the first search
+    first, last = follow.history["search"][0], follow.result
+    assert first.settings["weights"] != last.settings["weights"]
+    assert np.any(first.scores != last.scores)
+    alone = SigmaOptimizer(Saliency(model), sigmas=[2, 5])
+    expected = alone.search(data[0][:20], data[1][:20], verbose=0)
+    np.testing.assert_allclose(last.scores, expected.scores, atol=1e-6)
+    # a new training starts a new history
+    model.fit(*data, epochs=1, verbose=0, callbacks=[follow])
+    assert follow.history["epoch"] == [0]
+
+
+def test_early_stopping_sees_the_objective(data):
+    model = compiled()
+    follow = SigmaOptimizer(Saliency(model), sigmas=[2], validation_data=(data[0][:9], data[1][:9]))
+    model.optimizer.learning_rate = 0.0
+    stopping = keras.callbacks.EarlyStopping("forgrad_faithfulness", mode="max", patience=2)
+    history = model.fit(*data, epochs=9, verbose=0, callbacks=[follow, stopping])
+    assert len(history.history["loss"]) == 3
+
+
+def test_only_at_the_end_even_if_training_stops_early(data):
+    model = compiled()
+    model.optimizer.learning_rate = 0.0
+    follow = SigmaOptimizer(
+        Saliency(model), sigmas=[2], validation_data=(data[0][:9], data[1][:9]), every=None
+    )
+    stopping = keras.callbacks.EarlyStopping("loss", patience=1)
+    model.fit(*data, epochs=9, verbose=0, callbacks=[follow, stopping])
+    assert len(follow.history["epoch"]) == 1
+    assert follow.history["epoch"][0] < 8
+
+
+def test_explainers_with_weights_of_their_own_are_built_anew_or_refused(data):
+    model = compiled()
+    pair = data[0][:9], data[1][:9]
+    copied = keras.models.clone_model(model)
+    stale = SigmaOptimizer(Saliency(copied), sigmas=[2], validation_data=pair)
+    with pytest.raises(ValueError, match="Give the class instead"):
+        model.fit(*data, epochs=1, verbose=0, callbacks=[stale])
+    for kind in (Saliency, GuidedBackprop):
+        follow = SigmaOptimizer(kind, sigmas=[2], validation_data=pair)
+        model.fit(*data, epochs=1, verbose=0, callbacks=[follow])
+        fresh = SigmaOptimizer(kind, sigmas=[2], model=model).search(*pair, verbose=0)
+        np.testing.assert_allclose(follow.result.scores, fresh.scores, atol=1e-6)
+
+
+def test_training_needs_validation_data(data):
+    model = compiled()
+    with pytest.raises(ValueError, match="validation_data"):
+        model.fit(*data, verbose=0, callbacks=[SigmaOptimizer(Saliency(model))])
+    with pytest.raises(ValueError, match="by `model=`"):
+        SigmaOptimizer(Saliency).search(*data)

@@ -1,0 +1,93 @@
+"""Samples in memory and from datasets."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from xplique_forgrad.samples import Samples, weights_checksum
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(11, 4, 5, 3)).astype(np.float32), np.eye(11, 7, dtype=np.float32)
+
+
+def datasets(inputs, targets):
+    single = tf.data.Dataset.from_tensor_slices((inputs, targets))
+    return {
+        "single": single,
+        "batched": single.batch(4),
+        "prefetched": single.batch(3).prefetch(1),
+        "generated": tf.data.Dataset.from_generator(
+            lambda: zip(inputs, targets),
+            output_signature=(tf.TensorSpec((4, 5, 3)), tf.TensorSpec((7,))),
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", ["single", "batched", "prefetched", "generated"])
+def test_a_dataset_gives_what_arrays_give(data, kind):
+    streamed, held = Samples(datasets(*data)[kind]), Samples(*data)
+    assert len(streamed) == len(held) == 11
+    assert streamed.shape == held.shape == (4, 5, 3)
+    np.testing.assert_array_equal(streamed.fingerprints(), held.fingerprints())
+    for positions in (None, [2, 3, 9]):
+        for ours, theirs in zip(streamed.batches(4, positions), held.batches(4, positions)):
+            for part, expected in zip(ours, theirs):
+                np.testing.assert_array_equal(part, expected)
+
+
+def test_positions_of_arrays_keep_their_order(data):
+    ((positions, inputs, _),) = Samples(*data).batches(4, [9, 0, 5])
+    np.testing.assert_array_equal(positions, [9, 0, 5])
+    np.testing.assert_array_equal(inputs, data[0][[9, 0, 5]])
+
+
+def test_integers_become_float32_batch_by_batch(data):
+    samples = Samples((data[0] * 50).astype(np.int16), data[1])
+    assert samples.inputs.dtype == np.int16
+    assert next(samples.batches(2))[1].dtype == np.float32
+
+
+def test_a_dataset_of_another_order_is_refused(data):
+    samples = Samples(tf.data.Dataset.from_tensor_slices(data).shuffle(11, seed=0))
+    samples.fingerprints()
+    with pytest.raises(ValueError, match="reshuffle_each_iteration=False"):
+        [list(samples.batches(4)) for _ in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (np.zeros((3, 4)), None, "`targets` is None"),
+        (np.zeros((3, 4)), np.zeros((2, 5)), "same N"),
+        (np.zeros((0, 4)), np.zeros((0, 5)), "at least one"),
+        (np.zeros(3), np.zeros(3), "shape"),
+    ],
+)
+def test_arrays_that_do_not_go_together(inputs, targets, message):
+    with pytest.raises(ValueError, match=message):
+        Samples(inputs, targets)
+
+
+def test_datasets_that_cannot_be_used(data):
+    dataset = tf.data.Dataset.from_tensor_slices(data)
+    with pytest.raises(ValueError, match="brings its own targets"):
+        Samples(dataset, data[1])
+    with pytest.raises(ValueError, match="never ends"):
+        Samples(dataset.repeat())
+    with pytest.raises(ValueError, match="empty"):
+        Samples(dataset.take(0))
+    with pytest.raises(ValueError, match="pairs"):
+        Samples(tf.data.Dataset.from_tensor_slices(data[0]))
+
+
+def test_the_checksum_follows_the_weights(classifier):
+    before = weights_checksum(classifier)
+    weight = classifier.trainable_variables[0]
+    value = weight.numpy()
+    weight.assign(value + 1e-3)
+    changed = weights_checksum(classifier)
+    weight.assign(value)
+    assert changed != before == weights_checksum(classifier)
+    assert weights_checksum(lambda x: x) is None

@@ -1,0 +1,204 @@
+"""SigmaSearch: what it derives from scores, and files that hold it whole."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from planted import bump, planted_scores
+
+from xplique_forgrad import SigmaSearch, forgrad
+from xplique_forgrad.search import Candidate
+from xplique_forgrad.search.statistics import best_index, cross_fitted
+
+SIGMAS = [1.0, 2.0, 3.0, 4.0, 6.0, 9.0]
+CANDIDATES = (
+    Candidate(),
+    Candidate(rectify="magnitude"),
+    *(Candidate(sigma, "disk", "magnitude") for sigma in SIGMAS),
+)
+
+
+def result(scores, higher_is_better=True, halves=None, scored=None):
+    utility = scores if higher_is_better else -scores
+    return SigmaSearch(
+        objective="faithfulness" if higher_is_better else "deletion",
+        higher_is_better=higher_is_better,
+        candidates=CANDIDATES,
+        scores=scores,
+        others={"insertion": scores + 0.5},
+        halves=np.stack([scores, scores]) if halves is None else halves,
+        scored=np.ones(scores.shape, bool) if scored is None else scored,
+        best=best_index(utility[:, ~np.isnan(utility).all(axis=0)]),
+        held_out=cross_fitted(utility),
+        nb_evaluations=1234,
+        settings={
+            "full_band": 11.0,
+            "strategy": "exhaustive",
+            "seed": 0,
+            "axes": [1, 2],
+            "baseline_mode": 0.0,
+            "versions": {"xplique": "2.0.2"},
+        },
+    )
+
+
+@pytest.fixture
+def scores(rng):
+    return planted_scores(rng, bump(len(CANDIDATES), peak=4, width=1.5), 120)
+
+
+def test_the_best(scores):
+    search = result(scores)
+    assert search.best_sigma in SIGMAS
+    assert search.best_score == pytest.approx(scores.mean(axis=1).max())
+    assert search.best_candidate in search.indistinguishable
+    assert search.held_out_score <= search.best_score + 1e-12
+
+
+def test_lower_can_be_better(scores):
+    higher, lower = result(scores), result(-scores, higher_is_better=False)
+    assert lower.best == higher.best
+    assert lower.best_score == -higher.best_score
+    assert lower.gain_over_raw == higher.gain_over_raw
+    np.testing.assert_array_equal(lower.sigma_per_image, higher.sigma_per_image)
+    assert lower.indistinguishable == higher.indistinguishable
+    difference = lower.to_frame()["difference"]
+    np.testing.assert_allclose(difference, -higher.to_frame()["difference"])
+
+
+def test_of_equal_cutoffs_the_largest_is_the_cautious_one(rng):
+    image = rng.normal(size=200)
+    noise = 1e-3 * rng.normal(size=(len(CANDIDATES), 200))
+    scores = image + noise + np.array([0, 0, 1, 2, 2, 2, 2, 1])[:, None]
+    search = result(scores)
+    cautious = search.one_standard_error_sigma
+    assert cautious in SIGMAS[1:5]
+    assert cautious >= search.best_sigma
+    assert {c.sigma for c in search.indistinguishable} <= set(SIGMAS[1:5])
+    names = {str(candidate) for candidate in search.indistinguishable}
+    assert f"sigma={cautious:g}, disk, magnitude" in names
+    exact = result(image + np.array([0, 0, 1, 2, 2, 2, 2, 1])[:, None])
+    assert exact.best_sigma == 2
+    assert exact.one_standard_error_sigma == 6
+
+
+def test_verdicts(rng, scores):
+    assert result(scores).verdict.startswith("Filter at sigma")
+    null = planted_scores(rng, np.full(len(CANDIDATES), 0.4), 60)
+    assert "significant gain over" not in result(null).verdict
+    unfiltered = scores.copy()
+    unfiltered[1] += 10
+    search = result(unfiltered)
+    assert search.best_sigma is None
+    assert search.one_standard_error_sigma is None
+    assert search.verdict == "Do not filter: the rectified map is best."
+    assert search.gain_over_rectified.mean == 0
+
+
+def test_one_cutoff_per_image(rng):
+    scores = np.zeros((len(CANDIDATES), 60))
+    wanted = rng.integers(2, len(CANDIDATES), 60)
+    scores[wanted, np.arange(60)] = 1
+    scores[3] += 0.2
+    search = result(scores)
+    np.testing.assert_array_equal(search.sigma_per_image, np.array(SIGMAS)[wanted - 2])
+    maps = forgrad(np.ones((60, 16, 16)), search.sigma_per_image)
+    assert maps.shape == (60, 16, 16)
+    assert search.gain_per_image.mean == pytest.approx(np.mean(scores.max(0) - scores[search.best]))
+
+
+def test_the_gain_per_image_is_not_flattered_by_noise(rng):
+    """Halves that share no noise: choosing on one gains nothing on the other."""
+    gains = []
+    for _ in range(100):
+        halves = rng.normal(size=(2, len(CANDIDATES), 80))
+        search = result(halves.mean(axis=0), halves=halves)
+        gains.append(search.gain_per_image.mean)
+    # slightly below zero: the best of all was chosen on both halves
+    assert np.mean(gains) < 0.02
+
+
+def test_images_that_a_race_skipped(scores):
+    raced = scores.copy()
+    raced[2:5, 24:] = np.nan
+    search = result(raced, scored=~np.isnan(raced))
+    table = search.to_frame()
+    assert table["nb_images"].tolist() == [120, 120, 24, 24, 24, 120, 120, 120]
+    assert table["nb_failures"].sum() == 0
+    np.testing.assert_allclose(table["faithfulness"].iloc[2], scores[2, :24].mean())
+    np.testing.assert_allclose(
+        table["difference"].iloc[2], (scores[2] - scores[search.best])[:24].mean()
+    )
+    assert np.isfinite(search.sigma_per_image).all()
+
+
+def test_the_table(scores):
+    table = result(scores).to_frame()
+    assert table.index.tolist()[:3] == ["raw", "rectified", "sigma=1, disk, magnitude"]
+    np.testing.assert_allclose(
+        table["standard_error"], scores.std(axis=1, ddof=1) / np.sqrt(120), rtol=1e-12
+    )
+    assert table["sigma"].isna().tolist() == [True, True] + [False] * 6
+    assert "insertion" in table
+
+
+def test_a_saved_result_comes_back_to_the_last_bit(tmp_path, scores):
+    scores[2, 5] = np.nan
+    search, path = result(scores), tmp_path / "search.json"
+    search.save(path)
+    loaded = SigmaSearch.load(path)
+    for name in ("scores", "halves", "scored", "held_out"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(search, name))
+    assert loaded.candidates == search.candidates
+    assert loaded.settings == search.settings
+    assert repr(loaded) == repr(search)
+    content = json.loads(path.read_text())
+    assert content["settings"]["versions"] == {"xplique": "2.0.2"}
+    assert [file.name for file in tmp_path.iterdir()] == ["search.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "other"}', "no json", "null"])
+def test_other_files_are_refused(tmp_path, scores, content):
+    path = tmp_path / "search.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"no result that SigmaSearch\.save wrote"):
+        SigmaSearch.load(path)
+    result(scores).save(path)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"no result that SigmaSearch\.save wrote"):
+        SigmaSearch.load(path)
+
+
+def test_it_reads_well(scores):
+    search = result(scores)
+    text, page = repr(search), search._repr_html_()
+    for word in ("Filter at sigma", "gain over raw", "held out", "not distinguishable", "1,234"):
+        assert word in text
+    assert "<table" in page
+    assert "gain over rectified" in page
+
+
+def test_it_is_frozen(scores):
+    search = result(scores)
+    with pytest.raises(AttributeError):
+        search.best = 0
+
+
+def test_the_curve_draws_paired_levels(scores):
+    search = result(scores)
+    ax = search.plot()
+    table = search.to_frame()
+    curve = next(line for line in ax.lines if len(line.get_xdata()) == len(SIGMAS))
+    np.testing.assert_array_equal(curve.get_xdata(), SIGMAS)
+    np.testing.assert_allclose(
+        curve.get_ydata(), (search.best_score + table["difference"]).iloc[2:]
+    )
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "raw, no filter" in labels
+    assert "rectified, no filter" in labels
+    assert any(label.startswith("best, sigma") for label in labels)
+    assert "cycles" in ax.get_xlabel()
+    _, own = plt.subplots()
+    assert search.plot(ax=own) is own
+    plt.close("all")
