@@ -55,7 +55,7 @@ def compare(model, inputs, targets, methods, sigmas, nb_seeds):
     for name, explainer in methods.items():
         explanations = explainer.explain(inputs, targets)
 
-        def search(strategy, nb_images=len(inputs), seed=0):
+        def search(strategy, nb_images=None, seed=0):
             optimizer = SigmaOptimizer(
                 None, sigmas=sigmas, strategy=strategy, model=model, seed=seed, **options
             )
@@ -87,7 +87,7 @@ def compare(model, inputs, targets, methods, sigmas, nb_seeds):
         ratios = loop / np.array(times)
         print(
             f"{name:>14s} racing, {nb_seeds} seeds: ratio {np.median(ratios):5.2f} "
-            f"({ratios.min():.2f} to {ratios.max():.2f}), {np.mean(shares):.2f} of the evaluations, "
+            f"({ratios.min():.2f} to {ratios.max():.2f}), {np.mean(shares):.2f} of the passes, "
             f"regret {np.mean(regrets):.4f} on average, {np.percentile(regrets, 95):.4f} at the "
             f"95th percentile, {max(regrets):.4f} at most"
         )
@@ -171,9 +171,7 @@ def main():
     compare_mu_fidelity(model, inputs[part], targets[part], sigmas)
 
     nb_images = options.mobilenet_images
-    print(
-        f"MobileNetV2 with random weights, {nb_images} images of 224 x 224, {len(sigmas)} cutoffs"
-    )
+    print(f"MobileNetV2, random weights, {nb_images} images of 224 x 224, same cutoffs")
     keras.utils.set_random_seed(0)
     model = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
     inputs = np.random.default_rng(0).random((nb_images, 224, 224, 3), dtype=np.float32)

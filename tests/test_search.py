@@ -387,6 +387,27 @@ def test_a_checkpoint_of_other_data_weights_or_explainer_is_refused(checkpoint, 
         search(SmoothGrad(model), inputs, targets)
 
 
+def test_other_models_without_weights_are_told_apart(tmp_path, data):
+    inputs, targets = data
+    path = tmp_path / "search.ckpt"
+
+    def model_of(power):
+        return lambda inputs: inputs.reshape(len(inputs), -1)[:, :3] ** power
+
+    def search(power):
+        optimizer = SigmaOptimizer(None, sigmas=[2], model=model_of(power))
+        return optimizer.search(inputs, targets, inputs, checkpoint=path, verbose=0)
+
+    search(1)
+    search(1)
+    with pytest.raises(ValueError, match="What differs: weights"):
+        search(2)
+    with pytest.raises(ValueError, match="there is no folder"):
+        SigmaOptimizer(None, model=model_of(1)).search(
+            inputs, targets, inputs, checkpoint=tmp_path / "no" / "search.ckpt", verbose=0
+        )
+
+
 def test_torn_and_foreign_files_are_refused(checkpoint, tmp_path, model, data):
     whole = checkpoint.read_bytes()
     foreign = {
@@ -497,6 +518,8 @@ def test_one_class_and_an_explainer_of_constant_maps(data):
         ({"tolerance": -1}, "`tolerance` is -1"),
         ({"z": np.nan}, "`z` is nan"),
         ({"every": 0}, "`every` is 0"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"seed": 0.5}, "`seed` is 0.5"),
     ],
     ids=str,
 )

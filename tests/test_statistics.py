@@ -121,10 +121,10 @@ def test_nan_is_never_best(rng):
 def test_few_images_and_equal_candidates():
     assert paired_gain(np.array([])).verdict.startswith("no verdict")
     assert paired_gain(np.array([0.3])).verdict.startswith("no verdict")
-    assert paired_gain(np.full(9, 0.0)) == (0.0, 0.0, 0.0, 9)
+    assert paired_gain(np.full(9, 0.0)) == (0.0, 0.0, 0.0, 0.0, 9)
     assert paired_gain(np.full(9, 0.0)).verdict == "no significant gain"
     assert paired_gain(np.array([0.1, np.nan, 0.2])).nb_images == 2
     equal = cross_fitted_gain(np.tile(np.linspace(0, 1, 10), (4, 1)), 2)
-    assert equal == (0.0, 0.0, 0.0, 10)
+    assert equal == (0.0, 0.0, 0.0, 0.0, 10)
     assert np.isnan(cross_fitted_gain(np.ones((4, 1)), 2).low)
     assert str(paired_gain(np.arange(5.0))).endswith("gain)")

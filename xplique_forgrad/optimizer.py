@@ -194,6 +194,8 @@ class SigmaOptimizer(keras.callbacks.Callback):
         for name, value in (("tolerance", tolerance), ("z", z)):
             if not value >= 0:
                 raise ValueError(f"`{name}` is {value!r}; it must be 0 or more.")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
         if every is not None and every < 1:
             raise ValueError(f"`every` is {every!r}; give a number of epochs, or None.")
         self.explainer, self.objective, self.strategy = explainer, objective, strategy
@@ -308,12 +310,15 @@ class SigmaOptimizer(keras.callbacks.Callback):
             )
         if samples.dataset is not None or checkpoint is not None:
             settings["data"] = zlib.crc32(samples.fingerprints().tobytes())
-        settings["weights"] = weights_checksum(model)
         if given is not None:
             settings["explanations"] = zlib.crc32(np.ascontiguousarray(given).tobytes())
+        path = None if checkpoint is None else Path(checkpoint)
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ValueError(f"`checkpoint` is {path}; there is no folder {path.resolve().parent}.")
         objectives = Objectives(
             self.objective, self.report, model, samples, self.causal, self.fidelity, self.common
         )
+        settings["weights"] = weights_checksum(model) or f"first score {objectives.probe()!r}"
         engine = Engine(
             explain,
             samples,
@@ -323,7 +328,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
             {**self.race, "strategy": self.strategy, "refine": self.refine},
             callbacks,
             int(verbose),
-            None if checkpoint is None else Path(checkpoint),
+            path,
             settings,
         )
         return engine.run()

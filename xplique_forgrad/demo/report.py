@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import matplotlib
@@ -15,9 +16,9 @@ import pandas as pd
 import tensorflow as tf
 from skimage import color, filters
 from xplique.attributions import GradientInput, Saliency, SmoothGrad, VarGrad
-from xplique.metrics import Deletion, Insertion, MuFidelity
 
-from ..filtering import forgrad, forgrad_sweep, full_band_sigma
+from ..filtering import forgrad
+from ..optimizer import SigmaOptimizer
 from ..plots import map_gallery
 from .classifier import POOLINGS, load_classifier
 from .images import CLASS_NAMES, IMAGE_SIZE, load_images
@@ -26,14 +27,14 @@ SIGMAS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 18, 28, 48)
 CONTROLS = ("Sobel edges", "Saliency of another image")
 
 _EPILOG = f"""
-Faithfulness is Insertion - Deletion of the softmax score, higher is better. Each cutoff is chosen
-on one half of the images, among {", ".join(map(str, SIGMAS))} and no filter; the scores are those
-of the other half.
+Faithfulness is Insertion - Deletion of the softmax score, higher is better. SigmaOptimizer tries
+the cutoffs {", ".join(map(str, SIGMAS))} and no filter. Scores of filtered maps are
+cross-fitted: each image is scored at the cutoff that is best on the others.
 """
 _NOTE = """
-This is one draw of images: gains differ by about 0.1 from draw to draw, and by more below 64
-images. `gain` is over the raw map; on signed methods much of it comes from taking the magnitude,
-and `over rectified` is what the filter adds to that.
+`gain` is over the raw map, with the standard error over the images beside it; on signed methods
+much of it comes from taking the magnitude, and `over rectified` is what the filter adds to that.
+Another draw of images may gain 0.1 more or less.
 
 The last two rows are controls that explain nothing of the model for that image: edges of the
 image, and the map of another image. Where they gain from filtering too, it is because Insertion
@@ -50,7 +51,7 @@ def mean_colour(inputs):
     return baseline.numpy() if tf.executing_eagerly() else baseline
 
 
-BASELINES = {"mean": mean_colour, "zero": 0.0}
+BASELINES: dict[str, Any] = {"mean": mean_colour, "zero": 0.0}
 
 
 def compute_explanations(model: keras.Model, inputs: np.ndarray, targets: np.ndarray) -> dict:
@@ -96,8 +97,8 @@ def compare(
     """
     Faithfulness of explanations as they are, rectified, and filtered at the best cutoff.
 
-    The cutoff of each method maximises the faithfulness of the first half of the images; the
-    scores are those of the second half.
+    `SigmaOptimizer` searches the cutoff of each method; the scores of filtered maps are
+    cross-fitted, so that choosing does not flatter them.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def compare(
     baseline
         What stands for a removed pixel: "mean", the image's mean colour, or "zero".
     mu_fidelity
-        Also give MuFidelity, raw and filtered at the same cutoff. Takes several times longer.
+        Also give MuFidelity, raw and filtered at the same cutoffs. Takes longer.
     verbose
         As in `keras.Model.fit`: 1 draws a progress bar, 2 prints a line at the end, 0 nothing.
 
@@ -120,58 +121,43 @@ def compare(
     -------
     table
         One row a method; columns raw, rectified, filtered, their two differences ("gain" and
-        "over rectified"), sigma* (None where no filter is best), and with `mu_fidelity` two more.
+        "over rectified") each with its standard error over the images ("±", "± "), sigma* (None
+        where no filter is best), and with `mu_fidelity` two more.
     """
-    half = len(inputs) // 2
-    parts = {"choose": slice(0, half), "report": slice(half, None)}
-    options = {"batch_size": 256, "baseline_mode": BASELINES[baseline], "activation": "softmax"}
-    metrics = {
-        name: [
-            metric(model, inputs[part], targets[part], **options)
-            for metric in (Insertion, Deletion)
-        ]
-        for name, part in parts.items()
-    }
-    full_band = full_band_sigma((IMAGE_SIZE, IMAGE_SIZE))
-    progress = keras.utils.Progbar(len(explanations) * (len(SIGMAS) + 4), verbose=verbose)
-
-    def faithfulness(maps, name):
-        insertion, deletion = (metric.evaluate(maps[parts[name]]) for metric in metrics[name])
-        progress.add(1)
-        return float(insertion - deletion)
-
+    progress = keras.utils.Progbar(len(explanations), verbose=verbose)
     rows = []
     for method, maps in explanations.items():
-        candidates = (*SIGMAS, full_band)
-        sweep = forgrad_sweep(maps, candidates).numpy()
-        scores = [faithfulness(filtered, "choose") for filtered in sweep]
-        best = int(np.argmax(scores))
+        optimizer = SigmaOptimizer(
+            None,
+            sigmas=SIGMAS,
+            strategy="exhaustive",
+            report=["mu_fidelity"] if mu_fidelity else [],
+            model=model,
+            batch_size=256,
+            baseline_mode=BASELINES[baseline],
+            activation="softmax",
+            grid_size=12,
+        )
+        search = optimizer.search(inputs, targets, maps, verbose=0)
+        raw, over_rectified = search.gain_over_raw, search.gain_over_rectified
         row = {
             "method": method,
-            "raw": faithfulness(maps, "report"),
-            "rectified": faithfulness(np.abs(maps), "report"),
-            "filtered": faithfulness(sweep[best], "report"),
-            "sigma*": None if best == len(SIGMAS) else candidates[best],
+            "raw": search.mean_scores[0],
+            "rectified": search.mean_scores[1],
+            "filtered": search.held_out_score,
+            "gain": raw.mean,
+            "±": raw.standard_error,
+            "over rectified": over_rectified.mean,
+            "± ": over_rectified.standard_error,
+            "sigma*": search.best_sigma,
         }
         if mu_fidelity:
-            for column, values in (("raw", maps), ("filtered", sweep[best])):
-                tf.random.set_seed(0)
-                report = parts["report"]
-                metric = MuFidelity(
-                    model,
-                    inputs[report],
-                    targets[report],
-                    grid_size=12,
-                    subset_percent=0.2,
-                    **options,
-                )
-                row[f"MuFidelity {column}"] = metric.evaluate(values[report])
+            scores = search.others["mu_fidelity"]
+            row["MuFidelity raw"] = scores[0].mean()
+            row["MuFidelity filtered"] = scores[search.held_out, np.arange(len(inputs))].mean()
         rows.append(row)
-
-    table = pd.DataFrame(rows).set_index("method")
-    table.insert(3, "gain", table["filtered"] - table["raw"])
-    table.insert(4, "over rectified", table["filtered"] - table["rectified"])
-    return table
+        progress.add(1)
+    return pd.DataFrame(rows).set_index("method")
 
 
 def draw(inputs, targets, explanations, table, nb_images: int = 4):
@@ -202,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demonstration; the exit code is 0 unless the figure cannot be written."""
     parser = argparse.ArgumentParser(
         prog="python -m xplique_forgrad",
-        description="Filter the explanations of a small bundled classifier and score them. "
+        description="Search the best cutoff for explanations of a small bundled classifier. "
         "Works offline and takes about a minute on two cores.",
         epilog=_EPILOG,
     )
@@ -229,7 +215,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the images (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.images < 2:
-        parser.error(f"--images is {options.images}: one half chooses sigma, so give at least 2")
+        parser.error(
+            f"--images is {options.images}: others choose sigma for each, so give at least 2"
+        )
     if options.seed < 0:
         parser.error(f"--seed is {options.seed}: give 0 or more")
     if options.output.is_dir():
@@ -257,7 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
     print("\nFaithfulness (Insertion - Deletion)")
     sigmas = ["none" if pd.isna(sigma) else f"{sigma:g}" for sigma in table["sigma*"]]
     printed = table.assign(**{"sigma*": sigmas})
-    print(printed.to_string(float_format="{:+.3f}".format, index_names=False))
+    formats = dict.fromkeys(("±", "± "), "{:.3f}".format)
+    print(printed.to_string(float_format="{:+.3f}".format, index_names=False, formatters=formats))
     print(_NOTE)
     try:
         draw(inputs, targets, explanations, table).savefig(options.output, dpi=150)

@@ -95,6 +95,8 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
             raise ValueError(f"`subset_percent` is {subset_percent}; it must be in ]0, 1[.")
         if nb_samples < 2:
             raise ValueError(f"`nb_samples` is {nb_samples}; a correlation takes at least 2.")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
         if grid_size is not None and grid_size < 1:
             raise ValueError(f"`grid_size` is {grid_size}; give at least 1, or None for pixels.")
         probe = self._prepare(inputs, targets, model, batch_size, operator)
@@ -118,7 +120,7 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         )
         # frozen there for the model as it was
         del self.base_predictions, self.perturbation_batch_size, self.inputs_batch_size
-        self.seed = int(seed)
+        self.seed = int(seed) % (2**31 - 1)
         self._raw_model = model
         self._keep(batch_size)
         self._cells = self._super_pixels()

@@ -91,7 +91,8 @@ class Engine:
             self.stored = load_checkpoint(checkpoint, identity)
         self._restore()
 
-        nb_values = len(self.candidates) * int(np.prod(samples.shape[:2]))
+        sizes = samples.shape[:-1] if len(samples.shape) > 2 else samples.shape
+        nb_values = len(self.candidates) * int(np.prod(sizes))
         most = int(np.clip(_GROUP_VALUES // nb_values, 1, _GROUP_IMAGES))
         self.group_size = most - most % _EXPLAINED or most
         self._is_random: bool | None = None

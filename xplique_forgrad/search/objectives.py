@@ -117,6 +117,11 @@ class Objectives:
         metrics = (self._causal, self._fidelity)
         return sum(metric.nb_evaluations for metric in metrics if metric is not None)
 
+    def probe(self) -> float:
+        """Score of the first input, which tells models apart that have no weights to read."""
+        metric = self._causal or self._fidelity
+        return float(metric.batch_inference_function(metric.model, *metric.samples.probe, 1)[0])
+
     def score(
         self, positions: np.ndarray, inputs: np.ndarray, targets: np.ndarray, maps: np.ndarray
     ) -> dict[str, np.ndarray]:

@@ -18,12 +18,13 @@ class Gain(NamedTuple):
     """
     A mean difference of scores between two candidates, on images that did not choose between them.
 
-    `low` and `high` bound it at 95 %; all are NaN where no image could judge.
+    `low` and `high` bound it at 95 %; they are NaN where too few images could judge.
     """
 
     mean: float
     low: float
     high: float
+    standard_error: float
     nb_images: int
 
     @property
@@ -68,12 +69,12 @@ def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
     differences = differences[~np.isnan(differences)]
     nb_images = len(differences)
     if not nb_images:
-        return Gain(np.nan, np.nan, np.nan, 0)
+        return Gain(np.nan, np.nan, np.nan, np.nan, 0)
     mean = float(np.mean(differences))
     if nb_images < 2:
-        return Gain(mean, np.nan, np.nan, nb_images)
+        return Gain(mean, np.nan, np.nan, np.nan, nb_images)
     if np.ptp(differences) == 0:
-        return Gain(mean, mean, mean, nb_images)
+        return Gain(mean, mean, mean, 0.0, nb_images)
     quantile = stats.t.ppf((1 + LEVEL) / 2, nb_images - 1)
     level = 1 - 2 * stats.norm.sf(np.sqrt(nb_images / (nb_images - 1)) * quantile)
     interval = stats.bootstrap(
@@ -85,7 +86,8 @@ def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Gain(mean, float(interval.low), float(interval.high), nb_images)
+    error = float(np.std(differences, ddof=1) / np.sqrt(nb_images))
+    return Gain(mean, float(interval.low), float(interval.high), error, nb_images)
 
 
 def best_index(scores: np.ndarray) -> int:
@@ -169,7 +171,7 @@ def cross_fitted_gain(scores: np.ndarray, reference: int, seed: int = 0) -> Gain
             if nb_images and valid.any()
             else np.nan
         )
-        return Gain(mean, np.nan, np.nan, nb_images)
+        return Gain(mean, np.nan, np.nan, np.nan, nb_images)
     gains = scores[valid] - scores[reference]
     folds = folds_of(nb_images, seed)
     of_fold = np.eye(folds.max() + 1)[folds]
@@ -187,8 +189,9 @@ def cross_fitted_gain(scores: np.ndarray, reference: int, seed: int = 0) -> Gain
         mean_gains(rng.multinomial(nb_images, np.full(nb_images, 1 / nb_images), size=size))
         for _ in range(-(-NB_RESAMPLES // size))
     ]
-    spread = stats.t.ppf((1 + LEVEL) / 2, nb_images - 1) * float(np.std(np.concatenate(resampled)))
-    return Gain(mean, mean - spread, mean + spread, nb_images)
+    error = float(np.std(np.concatenate(resampled)))
+    spread = float(stats.t.ppf((1 + LEVEL) / 2, nb_images - 1)) * error
+    return Gain(mean, mean - spread, mean + spread, error, nb_images)
 
 
 class Comparison(NamedTuple):
