@@ -1,6 +1,8 @@
 """SigmaOptimizer and the callbacks of Keras: a search drives them, and training drives it."""
 
 import csv
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -192,3 +194,20 @@ def test_training_needs_validation_data(data):
         model.fit(*data, verbose=0, callbacks=[SigmaOptimizer(Saliency(model))])
     with pytest.raises(ValueError, match="by `model=`"):
         SigmaOptimizer(Saliency).search(*data)
+
+
+def test_searches_in_a_row_leave_nothing_behind(data, caplog):
+    """A graph that TensorFlow keeps for each search would fill the memory while training."""
+    pair = data[0][:9], data[1][:9]
+    models = []
+    for _ in range(7):
+        model = small_model()
+        options = {"activation": "softmax", "report": ["mu_fidelity"], "nb_samples": 4}
+        maps = np.ones((9, 16, 16, 1))
+        SigmaOptimizer(None, model=model, **options).search(*pair, maps, verbose=0)
+        models.append(weakref.ref(model))
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert sum(reference() is not None for reference in models) <= 1
+    assert "retracing" not in caplog.text

@@ -96,6 +96,8 @@ class PerImageMetric(ExplanationMetric):
     def _build(self, perturb: Callable, arguments: list[tf.Tensor]) -> Callable:
         """Perturbation and model as one graph for any batch; the model apart if it is no graph."""
         model, inference, shape = self.model, self.inference_function, self.samples.shape
+        # a tf.function of its own would keep every model that it was ever traced with
+        traceable: Any = getattr(inference, "python_function", inference)
 
         def make_rows(targets, *tensors):
             inputs = perturb(*tensors)
@@ -106,7 +108,7 @@ class PerImageMetric(ExplanationMetric):
 
         def score(*arguments):
             rows, targets, head = make_rows(*arguments)
-            return tf.reshape(inference(model, rows, targets), head)
+            return tf.reshape(traceable(model, rows, targets), head)
 
         specs = [tf.TensorSpec([None] * len(a.shape), a.dtype) for a in arguments]
         if inference is not predictions_one_hot_callable:

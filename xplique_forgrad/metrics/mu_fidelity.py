@@ -106,20 +106,19 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
                 f"The inputs have shape {('N', *self.samples.shape)}; MuFidelity takes images "
                 "(N, H, W, C), time series (N, T, W) and tabular data (N, W)."
             )
-        super().__init__(
+        # past the constructor of Xplique's MuFidelity, which scores the model as it is then
+        super(xplique.metrics.MuFidelity, self).__init__(
             model=model,
             inputs=probe[0],
             targets=probe[1],
             batch_size=None,
-            grid_size=grid_size,
-            subset_percent=subset_percent,
-            baseline_mode=baseline_mode,
-            nb_samples=nb_samples,
             operator=operator,
             activation=activation,
         )
-        # frozen there for the model as it was
-        del self.base_predictions, self.perturbation_batch_size, self.inputs_batch_size
+        self.grid_size = grid_size or probe[0].shape[1]
+        self.subset_percent = subset_percent
+        self.baseline_mode = baseline_mode
+        self.nb_samples = nb_samples
         self.seed = int(seed) % (2**31 - 1)
         self._raw_model = model
         self._keep(batch_size)
@@ -292,7 +291,7 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         return np.stack([pair[0] for pair in found]), np.stack([pair[1] for pair in found])
 
     def _batch_baselines(self, inputs: np.ndarray) -> tf.Tensor:
-        value = self.baseline_mode
+        value: Any = self.baseline_mode
         if callable(value):
             value = np.asarray(value(tf.constant(inputs[:, np.newaxis])))
             value = value[:, 0] if value.ndim == inputs.ndim + 1 else value
