@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from test_search import small_model
-from xplique.attributions import GuidedBackprop, Saliency
+from xplique.attributions import GradientInput, GuidedBackprop, Saliency
 
 from xplique_forgrad import SigmaOptimizer
 
@@ -188,8 +188,21 @@ def test_explainers_with_weights_of_their_own_are_built_anew_or_refused(data):
         np.testing.assert_allclose(follow.result.scores, fresh.scores, atol=1e-6)
 
 
+def test_two_optimizers_write_under_their_own_names(data):
+    model, pair = compiled(), [data[0][:9], data[1][:9]]
+    first = SigmaOptimizer(Saliency(model), sigmas=[2], validation_data=pair)
+    second = SigmaOptimizer(
+        GradientInput(model), "insertion", sigmas=[2], validation_data=pair, prefix="signed"
+    )
+    history = model.fit(*data, epochs=1, verbose=0, callbacks=[first, second]).history
+    names = {"forgrad_sigma", "forgrad_faithfulness", "signed_sigma", "signed_insertion"}
+    assert names <= set(history)
+
+
 def test_training_needs_validation_data(data):
     model = compiled()
+    with pytest.raises(ValueError, match="give a pair"):
+        SigmaOptimizer(Saliency(model), validation_data=data[0])
     with pytest.raises(ValueError, match="validation_data"):
         model.fit(*data, verbose=0, callbacks=[SigmaOptimizer(Saliency(model))])
     with pytest.raises(ValueError, match="by `model=`"):

@@ -563,6 +563,10 @@ def test_metrics_and_functions_score_as_a_whole(model, data):
     assert search.mean_scores[-1] == pytest.approx(metric(maps), abs=1e-6)
     assert search.best == np.argmin(search.mean_scores)
     assert search.gain_over_raw.verdict.startswith("no verdict")
+    # one score a candidate tells nothing apart
+    assert search.indistinguishable == search.candidates
+    assert "one score for all images" in search.verdict
+    assert "images: 12" in repr(search)
 
     def roughness(maps):
         return np.abs(np.diff(maps, axis=1)).mean(axis=(1, 2, 3))

@@ -34,6 +34,7 @@ def result(scores, higher_is_better=True, halves=None, scored=None):
         nb_evaluations=1234,
         settings={
             "full_band": 11.0,
+            "nb_images": scores.shape[1],
             "strategy": "exhaustive",
             "seed": 0,
             "axes": [1, 2],
@@ -78,6 +79,7 @@ def test_of_equal_cutoffs_the_largest_is_the_cautious_one(rng):
     assert {c.sigma for c in search.indistinguishable} <= set(SIGMAS[1:5])
     names = {str(candidate) for candidate in search.indistinguishable}
     assert f"sigma={cautious:g}, disk, magnitude" in names
+    assert f"sigma={cautious:g}" in repr(search)
     exact = result(image + np.array([0, 0, 1, 2, 2, 2, 2, 1])[:, None])
     assert exact.best_sigma == 2
     assert exact.one_standard_error_sigma == 6

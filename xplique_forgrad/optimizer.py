@@ -106,6 +106,8 @@ class SigmaOptimizer(keras.callbacks.Callback):
         seed of TensorFlow, of explainers that draw noise.
     validation_data
         In `model.fit`: pair (inputs, targets), or a dataset of such pairs.
+    prefix
+        In `model.fit`: what the names in `logs` begin with. Give each its own where there are two.
     every
         In `model.fit`: search every that many epochs, and at the last; None for the last only.
     verbose
@@ -156,6 +158,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
         activation: str | None = None,
         seed: int = 0,
         validation_data: Any = None,
+        prefix: str = "forgrad",
         every: int | None = 1,
         verbose: int = 0,
     ):
@@ -219,7 +222,16 @@ class SigmaOptimizer(keras.callbacks.Callback):
             "operator": operator,
             "activation": activation,
         }
-        self.validation_data, self.every, self.verbose = validation_data, every, verbose
+        if isinstance(validation_data, list):
+            validation_data = tuple(validation_data)
+        is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
+        if not (validation_data is None or is_pair or isinstance(validation_data, tf.data.Dataset)):
+            raise ValueError(
+                f"`validation_data` is a {type(validation_data).__name__}; give a pair "
+                "(inputs, targets), or a dataset of such pairs."
+            )
+        self.validation_data, self.prefix = validation_data, prefix
+        self.every, self.verbose = every, verbose
         self.history: dict[str, list] = {"epoch": [], "search": []}
 
     def search(
@@ -353,8 +365,8 @@ class SigmaOptimizer(keras.callbacks.Callback):
             sigma = search.best_sigma or search.settings["full_band"]
             score = search.best_score
         if logs is not None:
-            logs["forgrad_sigma"] = sigma
-            logs[f"forgrad_{self._objective_name}"] = score
+            logs[f"{self.prefix}_sigma"] = sigma
+            logs[f"{self.prefix}_{self._objective_name}"] = score
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Search if the training stopped early at an epoch without a search."""

@@ -196,7 +196,8 @@ class CausalMetric(PerImageMetric, CausalFidelity):
         shape = maps.shape
         rank = len(self.samples.shape) + 1
         if maps.ndim - 1 == max(rank, 4):
-            maps = np.mean(maps, axis=-1)
+            is_single = shape[-1] == 1 and maps.dtype.kind == "f"
+            maps = maps[..., 0] if is_single else np.mean(maps, axis=-1)
         flat = maps.reshape(*maps.shape[:2], -1)
         if flat.shape[-1] != self.nb_features:
             raise ValueError(

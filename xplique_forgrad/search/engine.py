@@ -147,8 +147,8 @@ class Engine:
                     f"{self.identity['baseline_mode']}."
                 )
             if self.options["refine"]:
-                best, epoch = self._refine(best, raced, seen, epoch)
-            chosen = self._judge(best, held_out, seen, epoch + 1)
+                best, epoch = self._refine(best, raced, seen, epoch, nb_epochs)
+            chosen = self._judge(best, held_out, seen, epoch + 1, nb_epochs)
         finally:
             self.callbacks.on_train_end()
             if self._is_random:
@@ -172,14 +172,16 @@ class Engine:
             },
         )
 
-    def _judge(self, best: int, held_out: np.ndarray, seen: np.ndarray, epoch: int) -> np.ndarray:
+    def _judge(
+        self, best: int, held_out: np.ndarray, seen: np.ndarray, epoch: int, nb_epochs: int
+    ) -> np.ndarray:
         """For each image, the candidate that was chosen without it, or -1."""
         chosen = np.full(len(self.samples), -1)
         if len(held_out):
             unfiltered = [i for i, c in enumerate(self.candidates) if not c.is_filter]
             judged = np.unique([best, *unfiltered])
             self.bystander.stop_training = False
-            self._run_round(epoch, epoch + 1, judged, held_out)
+            self._run_round(epoch, nb_epochs, judged, held_out)
             self._end_round(epoch, best, judged, held_out)
             chosen[held_out[self.scored[best, held_out]]] = best
         else:
@@ -189,7 +191,7 @@ class Engine:
         return chosen
 
     def _refine(
-        self, best: int, raced: list[np.ndarray], seen: np.ndarray, epoch: int
+        self, best: int, raced: list[np.ndarray], seen: np.ndarray, epoch: int, nb_epochs: int
     ) -> tuple[int, int]:
         """Score cutoffs around the best until the integers beside it are scored."""
         while self.candidates[best].is_filter and not self.bystander.stop_training:
@@ -207,7 +209,7 @@ class Engine:
                 # the groups of the race, so that the explanations are the same
                 part = np.intersect1d(positions, seen)
                 if len(part):
-                    self._run_round(epoch, epoch + 1, indices, part, tell=positions is raced[0])
+                    self._run_round(epoch, nb_epochs, indices, part, tell=positions is raced[0])
             among = np.array([best, *indices])
             found = best_index(_rows_without_failures(self.utility[among][:, seen]))
             best = int(among[found]) if found >= 0 else best

@@ -89,6 +89,11 @@ class SigmaSearch:
         return means_of(self.scores, self.scored & self.usable)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the objective gave one score to all images together."""
+        return self.scores.shape[1] == 1 < self.settings["nb_images"]
+
+    @property
     def nb_failures(self) -> np.ndarray:
         """Number of images on which the model gave NaN for each candidate, of shape (K,)."""
         return np.sum(self.scored & np.isnan(self.scores), axis=1)
@@ -107,10 +112,9 @@ class SigmaSearch:
         truly best one is in it with a probability of 95 % or more. A race compares on fewer images,
         so that more candidates are in it.
         """
-        p_values = np.nan_to_num(self.comparison.p_value, nan=-1.0)
         threshold = (1 - LEVEL) / max(1, len(self.candidates) - 1)
-        kept = p_values > threshold
-        kept &= ~np.isnan(self.mean_scores)
+        # where there is no test, nothing tells them apart
+        kept = ~(self.comparison.p_value <= threshold) & ~np.isnan(self.mean_scores)
         return tuple(c for c, is_kept in zip(self.candidates, kept) if is_kept)
 
     @property
@@ -172,7 +176,8 @@ class SigmaSearch:
         if not self.best_candidate.is_filter:
             return f"Do not filter: the {self.best_candidate} map is best."
         if np.isnan(gain.low):
-            return f"sigma = {self.best_sigma:g} is best, with too few images for a verdict."
+            why = "one score for all images" if self.is_whole else "too few images"
+            return f"sigma = {self.best_sigma:g} is best, without a verdict: {why}."
         if gain.low > 0:
             return f"Filter at sigma = {self.best_sigma:g}: a significant gain over no filter."
         if gain.high < 0:

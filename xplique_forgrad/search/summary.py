@@ -46,8 +46,14 @@ def frame_of(search: Any) -> pd.DataFrame:
 
 def summary_of(search: Any) -> dict[str, str]:
     """What `repr` prints, by title."""
-    equals = [str(candidate) for candidate in search.indistinguishable]
-    more = f" (and {len(equals) - 8} more)" if len(equals) > 8 else ""
+    families = {candidate[1:] for candidate in search.candidates if candidate.is_filter}
+    equals = [
+        f"sigma={candidate.sigma:g}"
+        if candidate.is_filter and len(families) == 1
+        else str(candidate)
+        for candidate in search.indistinguishable
+    ]
+    more = f" (and {len(equals) - 12} more)" if len(equals) > 12 else ""
     cautious = search.one_standard_error_sigma
     failed = int(search.nb_failures.sum())
     summary = {
@@ -55,9 +61,9 @@ def summary_of(search: Any) -> dict[str, str]:
         f"(held out: {search.held_out_score:.3f})",
         "gain over raw": str(search.gain_over_raw),
         "gain over rectified": str(search.gain_over_rectified),
-        "not distinguishable from the best": "; ".join(equals[:8]) + more,
+        "not distinguishable from the best": "; ".join(equals[:12]) + more,
         "one standard error": "no filter" if cautious is None else f"sigma={cautious:g}",
-        "images": f"{search.scored.shape[1]} ({search.settings.get('strategy')})",
+        "images": f"{search.settings['nb_images']} ({search.settings['strategy']})",
         "model evaluations": f"{search.nb_evaluations:,}",
     }
     if failed:
