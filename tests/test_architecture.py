@@ -14,7 +14,7 @@ ALLOWED = {
     "filtering": set(),
     "plots": set(),
     "samples": set(),
-    "metrics": {"samples"},
+    "metrics": {"filtering", "samples"},
     "explainer": {"filtering", "samples"},
     # plots: only SigmaSearch.plot, when it is called
     "search": {"filtering", "samples", "metrics", "plots"},

@@ -122,7 +122,9 @@ def test_attributions_that_only_float64_tells_apart():
 
 @given(
     flat=hnp.arrays(
-        np.float32, (3, 24), elements=st.sampled_from([-1, 0, 0.5, 0.5000001, 1e-30, 3])
+        np.float32,
+        (3, 24),
+        elements=st.sampled_from([-1, -1e-41, 0, 1e-42, 2e-41, 1e-30, 0.5, 0.5000001, 3]),
     )
 )
 @settings(max_examples=60)
@@ -131,10 +133,16 @@ def test_thresholds_choose_the_features_that_argsort_does(flat):
     levels, thresholds = levels_and_thresholds(flat, steps)
     order = np.argsort(flat, axis=-1)[:, ::-1]
     for index, step in enumerate(steps):
-        chosen = levels >= thresholds[:, index, None]
+        chosen = tf.constant(levels) >= thresholds[:, index, None]
         expected = np.zeros_like(chosen)
         np.put_along_axis(expected, order[:, :step], True, axis=-1)
         np.testing.assert_array_equal(chosen, expected)
+
+
+def test_denormal_attributions_are_ordered():
+    model, inputs, targets, explanations = case((8, 8, 3), (8, 8, 1))
+    for scale in (1e-36, 1e-40, 1e-43):
+        assert_as_xplique(model, inputs, targets, np.float32(scale) * np.abs(explanations))
 
 
 def test_curves_against_a_plain_reference():
@@ -312,8 +320,16 @@ def test_bad_explanations():
         bad[3, 0, 0] = np.nan
         with pytest.raises(ValueError, match="Explanation 3"):
             metric(bad)
-    with pytest.raises(ValueError, match="one-hot"):
-        Deletion(model, inputs, np.argmax(targets, axis=-1))
+    labels = np.argmax(targets, axis=-1)
+    for given_targets in (labels, labels[:, None]):
+        with pytest.raises(ValueError, match="one-hot"):
+            Deletion(model, inputs, given_targets)
+    with pytest.raises(ValueError, match="`activation` is 'soft'"):
+        Deletion(model, inputs, targets, activation="soft")
+    for baseline in ("black", np.nan, lambda inputs: inputs[0, 0, 0, :2]):
+        for kind in (Deletion, MuFidelity):
+            with pytest.raises(ValueError, match="`baseline_mode` is or gives"):
+                kind(model, inputs, targets, baseline_mode=baseline)(explanations)
     dataset = tf.data.Dataset.from_tensor_slices((inputs, targets))
     for nb in (5, 9):
         with pytest.raises(ValueError, match=f"{nb} explanations for 7 inputs"):

@@ -132,9 +132,12 @@ def test_while_training(tmp_path, data):
     history = model.fit(
         *data, epochs=5, verbose=0, callbacks=[follow, keras.callbacks.CSVLogger(str(path))]
     )
-    assert follow.history["epoch"] == [1, 3, 4]
+    assert follow.history["epoch"] == [0, 2, 4]
     rows = read(path)
-    assert [row["forgrad_sigma"] == "nan" for row in rows] == [True, False, True, False, False]
+    scores = [row["forgrad_faithfulness"] for row in rows]
+    # repeated in between: NaN would be the best for ever to EarlyStopping
+    assert scores[0] == scores[1]
+    assert scores[2] == scores[3] != scores[4]
     for epoch, search in zip(follow.history["epoch"], follow.history["search"]):
         assert history.history["forgrad_faithfulness"][epoch] == search.best_score
         assert float(rows[epoch]["forgrad_sigma"]) == (
@@ -199,8 +202,28 @@ def test_two_optimizers_write_under_their_own_names(data):
     assert names <= set(history)
 
 
+def test_a_diverged_epoch_does_not_end_the_training(data):
+    model = compiled()
+    pair = data[0][:9], data[1][:9]
+
+    def overflowing(model, inputs, targets):
+        return model(inputs)[:, 0] * np.nan
+
+    follow = SigmaOptimizer(Saliency(model), sigmas=[2], validation_data=pair, operator=overflowing)
+    with pytest.warns(UserWarning, match="No cutoff after epoch"):
+        history = model.fit(*data, epochs=2, verbose=0, callbacks=[follow]).history
+    assert np.isnan(history["forgrad_sigma"]).all()
+    assert follow.result is None
+
+
 def test_training_needs_validation_data(data):
     model = compiled()
+    for mistake in ({"sigmas": [100]}, {"steps": 0}):
+        recorder = Recorder()
+        follow = SigmaOptimizer(Saliency(model), validation_data=data, every=None, **mistake)
+        with pytest.raises(ValueError, match=next(iter(mistake))):
+            model.fit(*data, verbose=0, callbacks=[recorder, follow])
+        assert not recorder.logs
     with pytest.raises(ValueError, match="give a pair"):
         SigmaOptimizer(Saliency(model), validation_data=data[0])
     with pytest.raises(ValueError, match="validation_data"):

@@ -98,6 +98,17 @@ def test_verdicts(rng, scores):
     assert search.gain_over_rectified.mean == 0
 
 
+def test_a_filter_that_gains_nothing_over_the_raw_map_is_not_advised(rng):
+    """Taking the magnitude loses here, and the filter only makes up for it."""
+    advised = 0
+    for _ in range(60):
+        means = np.full(len(CANDIDATES), 0.5)
+        means[1] = 0.4
+        search = result(planted_scores(rng, means, 60))
+        advised += "a significant gain" in search.verdict
+    assert advised / 60 <= 0.05
+
+
 def test_one_cutoff_per_image(rng):
     scores = np.zeros((len(CANDIDATES), 60))
     wanted = rng.integers(2, len(CANDIDATES), 60)

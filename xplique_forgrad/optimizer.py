@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -18,16 +19,17 @@ import tensorflow as tf
 from xplique.metrics.base import ExplanationMetric
 
 from .filtering import full_band_sigma
-from .filtering.checks import check_choice
+from .filtering.checks import checked_axes
 from .samples import Samples, weights_checksum
 from .search import SigmaSearch
 from .search.candidates import checked_options, checked_sigmas, make_candidates
+from .search.checks import check_settings, is_whole
 from .search.description import describe
-from .search.engine import Engine
-from .search.objectives import NAMED, Objectives, checked_objective
+from .search.engine import Engine, NothingToChooseError
+from .search.objectives import Objectives, checked_objective
+from .search.seeds import repeatable
 from .search.whole import search_as_a_whole
 
-STRATEGIES = ("racing", "exhaustive")
 _AXES = {3: (1,), 4: (1, 2)}
 
 
@@ -40,8 +42,9 @@ class SigmaOptimizer(keras.callbacks.Callback):
 
     Call `search`, or give it to `model.fit(callbacks=[SigmaOptimizer(...)])` with
     `validation_data`: then it searches with the current weights at the end of epochs, and writes
-    `forgrad_sigma` and `forgrad_<objective>` to `logs`. Put it before the callbacks that are to see
-    them (CSVLogger, TensorBoard, EarlyStopping). `history` holds each epoch's result.
+    `forgrad_sigma` and `forgrad_faithfulness` (or the name of the objective) to `logs`. Put it
+    before the callbacks that are to see them (CSVLogger, TensorBoard, EarlyStopping). `history`
+    holds each epoch's result.
 
     Ref. Muzellec & al., Saliency strikes back: How filtering out high frequencies improves
     white-box explanations (2024), https://arxiv.org/abs/2307.09591 (sec. 4).
@@ -75,7 +78,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
         Candidates whose mean scores lie within it count as equal in a race.
     z
         Standard errors that a race asks for before it drops a candidate. With 2, less than 5 % of
-        simulated races end further than `tolerance` from the best; 4 bounds it in all cases.
+        simulated races end further than `tolerance` from the best; 5 bounds it, see `Race`.
     refine
         Also try cutoffs around the best until the integers beside it are scored.
     model
@@ -109,7 +112,8 @@ class SigmaOptimizer(keras.callbacks.Callback):
     prefix
         In `model.fit`: what the names in `logs` begin with. Give each its own where there are two.
     every
-        In `model.fit`: search every that many epochs, and at the last; None for the last only.
+        In `model.fit`: search after the first epoch, then every that many epochs, and after the
+        last; None for the last only. In between, `logs` repeat the last search.
     verbose
         In `model.fit`: as in `keras.Model.fit`, for each search.
 
@@ -163,47 +167,25 @@ class SigmaOptimizer(keras.callbacks.Callback):
         verbose: int = 0,
     ):
         super().__init__()
-        if explainer is not None and not callable(getattr(explainer, "explain", None)):
-            raise TypeError(
-                f"The explainer is {explainer!r}; give an explainer of Xplique such as "
-                "Saliency(model), a class of explainers, or None with given explanations."
-            )
-        check_choice("strategy", strategy, STRATEGIES)
-        self.as_a_whole = not isinstance(objective, (str, Mapping)) and (
-            isinstance(objective, ExplanationMetric) or callable(objective)
+        self.as_a_whole = is_whole(objective)
+        report = (report,) if isinstance(report, str) else tuple(report)
+        check_settings(
+            explainer=explainer,
+            objective=objective,
+            strategy=strategy,
+            report=report,
+            tolerance=tolerance,
+            z=z,
+            refine=refine,
+            mode=mode,
+            activation=activation,
+            seed=seed,
+            every=every,
+            validation_data=validation_data,
         )
-        if self.as_a_whole:
-            if mode not in ("max", "min"):
-                raise ValueError(
-                    f"`mode` is {mode!r}; say by 'max' or 'min' whether a high or a low score of "
-                    f"{objective!r} is good."
-                )
-            if report or refine:
-                raise ValueError(
-                    "`report` and `refine` go with the named objectives; leave them out for a "
-                    "metric or a function."
-                )
-        else:
-            checked_objective(objective)
-            if mode is not None:
-                raise ValueError(
-                    f"`mode` is {mode!r}, and the direction of {objective!r} is known; leave it "
-                    "to None."
-                )
-        if isinstance(report, str):
-            report = (report,)
-        for name in report:
-            check_choice("report", name, tuple(NAMED))
-        for name, value in (("tolerance", tolerance), ("z", z)):
-            if not value >= 0:
-                raise ValueError(f"`{name}` is {value!r}; it must be 0 or more.")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
-        if every is not None and every < 1:
-            raise ValueError(f"`every` is {every!r}; give a number of epochs, or None.")
         self.explainer, self.objective, self.strategy = explainer, objective, strategy
         self.sigmas = checked_sigmas(sigmas)
-        self.report = tuple(report)
+        self.report = report
         self.windows = checked_options("window", window)
         self.rectifications = checked_options("rectify", rectify)
         self.axes, self.refine, self.scored_model = axes, refine, model
@@ -222,14 +204,6 @@ class SigmaOptimizer(keras.callbacks.Callback):
             "operator": operator,
             "activation": activation,
         }
-        if isinstance(validation_data, list):
-            validation_data = tuple(validation_data)
-        is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
-        if not (validation_data is None or is_pair or isinstance(validation_data, tf.data.Dataset)):
-            raise ValueError(
-                f"`validation_data` is a {type(validation_data).__name__}; give a pair "
-                "(inputs, targets), or a dataset of such pairs."
-            )
         self.validation_data, self.prefix = validation_data, prefix
         self.every, self.verbose = every, verbose
         self.history: dict[str, list] = {"epoch": [], "search": []}
@@ -248,7 +222,8 @@ class SigmaOptimizer(keras.callbacks.Callback):
         Search the best cutoff.
 
         Each round is an epoch to the callbacks of Keras, whose `logs` hold the objective, `sigma`
-        (the full band where no filter leads), `nb_candidates` and `nb_images`. The search stops
+        (the full band where no filter leads), `nb_candidates` and `nb_images`; the images held out
+        of a race are a last one. The search stops
         choosing when one sets `model.stop_training`, as EarlyStopping(monitor="faithfulness",
         mode="max") does, and still judges what it chose.
 
@@ -265,8 +240,9 @@ class SigmaOptimizer(keras.callbacks.Callback):
         callbacks
             Callbacks of Keras.
         checkpoint
-            File that keeps the state after every group of images. A search that is killed and
-            called again with the same settings goes on and ends with the same scores.
+            File that keeps the state after every group of at most 64 images. A search that is
+            killed and called again with the same settings goes on and ends with the same scores.
+            It is left where it is, so that calling again gives the result at once.
         verbose
             As in `keras.Model.fit`: 1 draws progress bars, 2 prints a line a round, 0 nothing.
 
@@ -282,6 +258,65 @@ class SigmaOptimizer(keras.callbacks.Callback):
             explanation holds NaN, the model gives NaN for every candidate, or the checkpoint is
             that of another search or no checkpoint.
         """
+        samples, explainer, model, candidates, axes, given = self._prepared(
+            inputs, targets, explanations
+        )
+
+        def explain(positions, inputs, targets):
+            return given[positions] if given is not None else explainer.explain(inputs, targets)
+
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
+        if verbose == "auto":
+            verbose = 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
+        settings = self._settings(samples, axes, explainer)
+        if self.as_a_whole:
+            if checkpoint is not None or callbacks:
+                raise ValueError(
+                    "A metric or a function scores all images at once: leave out `checkpoint` and "
+                    "`callbacks`."
+                )
+            return search_as_a_whole(
+                explain,
+                samples,
+                candidates,
+                self.objective,
+                str(self.mode),
+                axes,
+                settings,
+                int(verbose),
+            )
+        if samples.dataset is not None or checkpoint is not None:
+            settings["data"] = zlib.crc32(samples.fingerprints().tobytes())
+        if given is not None:
+            settings["explanations"] = zlib.crc32(np.ascontiguousarray(given).tobytes())
+        path = None if checkpoint is None else Path(checkpoint)
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ValueError(f"`checkpoint` is {path}; there is no folder {path.resolve().parent}.")
+        objectives = self._objectives(model, samples)
+        settings["weights"] = weights_checksum(model)
+        if path is not None:
+            # settings do not tell all: what functions and explainers do to the first input does
+            with repeatable(self.seed):
+                first = np.asarray(explain(*next(samples.batches(1, [0]))), np.float64)
+            settings["first_explanation"] = f"{first.mean():.4g}, {first.std():.4g}"
+            settings["first_scores"] = objectives.probe()
+        engine = Engine(
+            explain,
+            samples,
+            candidates,
+            objectives,
+            axes,
+            {**self.race, "strategy": self.strategy, "refine": self.refine},
+            callbacks,
+            int(verbose),
+            path,
+            settings,
+        )
+        return engine.run()
+
+    def _prepared(self, inputs: Any, targets: Any, explanations: Any) -> tuple:
+        """What a search works on, checked before anything is computed."""
         explainer, model = self._current()
         if explanations is None and explainer is None:
             raise ValueError("There is no explainer; give `explanations`, or an explainer.")
@@ -300,50 +335,14 @@ class SigmaOptimizer(keras.callbacks.Callback):
             raise ValueError(
                 f"There are {len(given)} explanations for {len(samples)} inputs; give one each."
             )
+        if not self.as_a_whole:
+            self._objectives(model, samples)
+        return samples, explainer, model, candidates, axes, given
 
-        def explain(positions, inputs, targets):
-            return given[positions] if given is not None else explainer.explain(inputs, targets)
-
-        if verbose == "auto":
-            verbose = 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
-        settings = self._settings(samples, axes, explainer)
-        if self.as_a_whole:
-            if checkpoint is not None:
-                raise ValueError("A metric or a function scores as a whole: no `checkpoint` helps.")
-            return search_as_a_whole(
-                explain,
-                samples,
-                candidates,
-                self.objective,
-                str(self.mode),
-                axes,
-                settings,
-                int(verbose),
-            )
-        if samples.dataset is not None or checkpoint is not None:
-            settings["data"] = zlib.crc32(samples.fingerprints().tobytes())
-        if given is not None:
-            settings["explanations"] = zlib.crc32(np.ascontiguousarray(given).tobytes())
-        path = None if checkpoint is None else Path(checkpoint)
-        if path is not None and not path.resolve().parent.is_dir():
-            raise ValueError(f"`checkpoint` is {path}; there is no folder {path.resolve().parent}.")
-        objectives = Objectives(
+    def _objectives(self, model: Any, samples: Samples) -> Objectives:
+        return Objectives(
             self.objective, self.report, model, samples, self.causal, self.fidelity, self.common
         )
-        settings["weights"] = weights_checksum(model) or f"first score {objectives.probe()!r}"
-        engine = Engine(
-            explain,
-            samples,
-            candidates,
-            objectives,
-            axes,
-            {**self.race, "strategy": self.strategy, "refine": self.refine},
-            callbacks,
-            int(verbose),
-            path,
-            settings,
-        )
-        return engine.run()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Forget the history of an earlier training."""
@@ -352,25 +351,32 @@ class SigmaOptimizer(keras.callbacks.Callback):
                 "SigmaOptimizer in `model.fit` needs images to search on: give "
                 "SigmaOptimizer(..., validation_data=(inputs, targets))."
             )
+        # mistakes show before the first epoch
+        self._prepared(*self._validation_pair, None)
         self.history = {"epoch": [], "search": []}
-        self._last_epoch = -1
+        self._last_epoch = self._searched_epoch = -1
+        self._last_logs = float("nan"), float("nan")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Search if it is time, and write the cutoff and the objective to `logs`."""
         self._last_epoch = epoch
         is_last = epoch + 1 == self.params.get("epochs")
-        sigma, score = float("nan"), float("nan")
-        if is_last or (self.every is not None and (epoch + 1) % self.every == 0):
-            search = self._search_now(epoch)
-            sigma = search.best_sigma or search.settings["full_band"]
-            score = search.best_score
+        if is_last or (self.every is not None and epoch % self.every == 0):
+            try:
+                search = self._search_now(epoch)
+                sigma = search.best_sigma or search.settings["full_band"]
+                self._last_logs = sigma, search.best_score
+            except NothingToChooseError as error:
+                warnings.warn(f"No cutoff after epoch {epoch}. {error}", stacklevel=2)
+                self._last_logs = float("nan"), float("nan")
+        sigma, score = self._last_logs
         if logs is not None:
             logs[f"{self.prefix}_sigma"] = sigma
             logs[f"{self.prefix}_{self._objective_name}"] = score
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Search if the training stopped early at an epoch without a search."""
-        if self._last_epoch >= 0 and self._last_epoch not in self.history["epoch"]:
+        if self._last_epoch != self._searched_epoch:
             self._search_now(self._last_epoch)
 
     @property
@@ -378,10 +384,14 @@ class SigmaOptimizer(keras.callbacks.Callback):
         """The last search in `model.fit`; None before the first."""
         return self.history["search"][-1] if self.history["search"] else None
 
-    def _search_now(self, epoch: int) -> SigmaSearch:
+    @property
+    def _validation_pair(self) -> tuple[Any, Any]:
         data = self.validation_data
-        pair = data if isinstance(data, tuple) else (data, None)
-        search = self.search(*pair, verbose=self.verbose)
+        return tuple(data) if isinstance(data, (tuple, list)) else (data, None)
+
+    def _search_now(self, epoch: int) -> SigmaSearch:
+        self._searched_epoch = epoch
+        search = self.search(*self._validation_pair, verbose=self.verbose)
         self.history["epoch"].append(epoch)
         self.history["search"].append(search)
         return search
@@ -420,7 +430,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
 
     def _axes_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.axes is not None:
-            return tuple(int(axis) for axis in np.atleast_1d(self.axes))
+            return checked_axes(self.axes, tf.TensorShape((None, *shape)))
         if len(shape) + 1 not in _AXES:
             raise ValueError(
                 f"The inputs have shape {('N', *shape)}; say along which axes to filter their "

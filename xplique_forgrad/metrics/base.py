@@ -13,6 +13,7 @@ import tensorflow as tf
 from xplique.commons.callable_operations import predictions_one_hot_callable
 from xplique.metrics.base import ExplanationMetric
 
+from ..filtering.checks import check_choice
 from ..samples import Samples
 
 # first attempt of batch_size="auto"
@@ -29,7 +30,13 @@ class PerImageMetric(ExplanationMetric):
     higher_is_better: bool
 
     def _prepare(
-        self, inputs: Any, targets: Any, model: Any, batch_size: int | str | None, operator: Any
+        self,
+        inputs: Any,
+        targets: Any,
+        model: Any,
+        batch_size: int | str | None,
+        operator: Any,
+        activation: str | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Keep the samples, and give the first one: enough for Xplique's constructor."""
         is_number = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
@@ -39,11 +46,21 @@ class PerImageMetric(ExplanationMetric):
                 f"`batch_size` is {batch_size!r}; give the number of inputs to evaluate at once, "
                 "None for all at once, or 'auto'."
             )
+        check_choice("activation", activation, ("softmax", "sigmoid", None))
         self.samples = Samples(inputs, targets, model)
         if operator is None and self.samples.probe[1].ndim < 2:
             raise ValueError(
                 "`targets` hold one number per input; give one-hot targets of shape "
                 "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
+            )
+        outputs: Any = getattr(model, "output_shape", None)
+        found = self.samples.probe[1].shape[1:]
+        is_known = operator is None and isinstance(outputs, tuple) and None not in outputs[1:]
+        if is_known and outputs[1:] != found:
+            raise ValueError(
+                f"`targets` have shape {('N', *found)} and the model's outputs "
+                f"{('N', *outputs[1:])}; give one-hot targets of the same shape, for instance "
+                "tf.one_hot(labels, nb_classes)."
             )
         inputs_probe, targets_probe = self.samples.probe
         return inputs_probe, targets_probe
@@ -140,6 +157,22 @@ class PerImageMetric(ExplanationMetric):
                 f"There are {len(explanations)} explanations for {len(samples)} inputs; give one "
                 "per input, in the same order."
             )
+
+
+def checked_baseline(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """What `baseline_mode` is or gives, for inputs of that shape."""
+    try:
+        values = np.asarray(value).astype(np.float32, copy=False)
+        values = np.broadcast_to(values, shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`baseline_mode` is or gives {np.asarray(value).dtype} values of shape "
+            f"{np.shape(value)}, which do not go with inputs of shape {shape}; give a number, or a "
+            "function of the inputs that gives what replaces them."
+        ) from error
+    if np.isnan(values).any():
+        raise ValueError("`baseline_mode` is or gives NaN; give numbers.")
+    return values
 
 
 def checked_array(explanations: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from xplique.metrics.fidelity import CausalFidelity
 
-from .base import PerImageMetric, check_no_nan
+from .base import PerImageMetric, check_no_nan, checked_baseline
 from .curves import area_under, levels_and_thresholds, slices
 
 
@@ -43,7 +43,7 @@ class CausalMetric(PerImageMetric, CausalFidelity):
             )
         if steps != -1 and steps < 1:
             raise ValueError(f"`steps` is {steps}; give at least 1, or -1 for one per feature.")
-        probe = self._prepare(inputs, targets, model, batch_size, operator)
+        probe = self._prepare(inputs, targets, model, batch_size, operator, activation)
         super().__init__(
             model=model,
             inputs=probe[0],
@@ -214,11 +214,16 @@ class CausalMetric(PerImageMetric, CausalFidelity):
                 value = self.baseline_mode
                 if callable(value):
                     value = value(everything.astype(np.float32, copy=False))
-                value = np.asarray(value).astype(np.float32, copy=False)
-                self._all_baselines = np.broadcast_to(value, everything.shape)
+                self._all_baselines = checked_baseline(value, everything.shape)
             return self._all_baselines[positions]
         value = self.baseline_mode(inputs) if callable(self.baseline_mode) else self.baseline_mode
-        return np.broadcast_to(np.asarray(value).astype(np.float32, copy=False), inputs.shape)
+        if np.ndim(value) == inputs.ndim and not callable(self.baseline_mode):
+            value = np.asarray(value)[positions if len(value) > 1 else 0]
+        return checked_baseline(value, inputs.shape)
+
+    def probe_baseline(self) -> np.ndarray:
+        """What stands for the first input, of shape (1, ...)."""
+        return self._batch_baselines(np.arange(1), self.samples.probe[0])
 
     def _end_scores(self, images, baselines, targets) -> list[np.ndarray]:
         """Scores of the inputs and of their baselines, each of shape (B,)."""

@@ -21,8 +21,8 @@ def levels_and_thresholds(flat: np.ndarray, steps: np.ndarray) -> tuple[np.ndarr
     Levels of shape (..., n) and thresholds of shape (..., S): the `steps[s]` features of highest
     attribution are those with levels >= thresholds[..., s].
 
-    The levels are the attributions, except in a map where a tie straddles a threshold: there they
-    are ranks, with ties in the order of np.argsort, as Xplique has them.
+    The levels are the attributions, except in a map where a tie straddles a threshold, or one is
+    too small a number: there they are ranks, with ties in the order of np.argsort, as in Xplique.
     """
     nb_features = flat.shape[-1]
     ordered = np.sort(flat, axis=-1)
@@ -30,6 +30,8 @@ def levels_and_thresholds(flat: np.ndarray, steps: np.ndarray) -> tuple[np.ndarr
     tied = (ordered[..., nb_features - steps - 1] == thresholds).any(axis=-1)
     wide = np.float32 if np.can_cast(flat.dtype, np.float32) else np.float64
     levels, thresholds = flat.astype(wide, copy=False), thresholds.astype(wide, copy=False)
+    # TensorFlow takes denormal numbers for zero
+    tied |= (np.abs(thresholds) < np.finfo(wide).tiny).any(axis=-1)
     if not tied.any():
         return levels, thresholds
     levels = levels.copy()

@@ -29,7 +29,7 @@ class Deletion(CausalMetric, xplique.metrics.Deletion):
         Model that is scored: a Keras model, or any callable that takes arrays.
     inputs
         Inputs of shape (N, H, W, C), (N, T, W) or (N, W), or a dataset of pairs
-        (inputs, targets), batched or not.
+        (inputs, targets), batched or not, that gives the same order at each pass (no reshuffling).
     targets
         One-hot targets of shape (N, output_size), or what the operator takes.
     batch_size
@@ -44,6 +44,7 @@ class Deletion(CausalMetric, xplique.metrics.Deletion):
         Share of the features that is perturbed at the end, in ]0, 1].
     operator
         Function g(model, inputs, targets) that gives the scores; default to model(inputs)[target].
+        It is traced once into a graph if it can be, and called for each batch otherwise.
     activation
         "softmax" or "sigmoid" to put on the model's outputs, or None.
 

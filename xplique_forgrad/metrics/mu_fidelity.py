@@ -13,7 +13,7 @@ import xplique.metrics
 from scipy.stats import rankdata
 
 from ..samples import weights_checksum
-from .base import PerImageMetric, check_no_nan
+from .base import PerImageMetric, check_no_nan, checked_baseline
 from .curves import slices
 
 
@@ -99,7 +99,7 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
             raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
         if grid_size is not None and grid_size < 1:
             raise ValueError(f"`grid_size` is {grid_size}; give at least 1, or None for pixels.")
-        probe = self._prepare(inputs, targets, model, batch_size, operator)
+        probe = self._prepare(inputs, targets, model, batch_size, operator, activation)
         rank = probe[0].ndim
         if rank > 4:
             raise ValueError(
@@ -251,7 +251,8 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
 
     def _kept(self, positions: np.ndarray) -> np.ndarray:
         """Which super-pixels each subset leaves, of shape (B, nb_samples, cells)."""
-        draw = _uniform(self.nb_samples, self._nb_cells, self.seed, tf.constant(positions))
+        numbers = map(tf.constant, (self.nb_samples, self._nb_cells, self.seed))
+        draw = _uniform(*numbers, tf.constant(positions))
         return draw.numpy() > self.subset_percent
 
     def _flattened(self, maps: np.ndarray) -> np.ndarray:
@@ -282,21 +283,28 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         )
         if changed.any():
             images, targets = images[changed], targets[changed]
-            baselines = self._batch_baselines(inputs[changed])
-            kept = self._kept(positions[changed])
-            perturbed = self._retrying(self._perturbed_scores, images, baselines, targets, kept)
+            part = positions[changed]
+            baselines = self._batch_baselines(part, inputs[changed])
+            perturbed = self._retrying(self._perturbed_scores, images, baselines, targets, part)
             for position, score, scores in zip(positions[changed], base[changed], perturbed):
                 self._cache[int(position)] = score, scores
         found = [self._cache[int(position)] for position in positions]
         return np.stack([pair[0] for pair in found]), np.stack([pair[1] for pair in found])
 
-    def _batch_baselines(self, inputs: np.ndarray) -> tf.Tensor:
+    def _batch_baselines(self, positions: np.ndarray, inputs: np.ndarray) -> tf.Tensor:
         value: Any = self.baseline_mode
         if callable(value):
             value = np.asarray(value(tf.constant(inputs[:, np.newaxis])))
             value = value[:, 0] if value.ndim == inputs.ndim + 1 else value
-        value = np.broadcast_to(np.asarray(value).astype(np.float32, copy=False), inputs.shape)
+        elif np.ndim(value) == inputs.ndim and len(value) == len(self.samples):
+            value = np.asarray(value)[positions]
+        value = checked_baseline(value, inputs.shape)
         return tf.constant(value.reshape(len(inputs), len(self._cells), -1))
+
+    def probe_baseline(self) -> np.ndarray:
+        """What stands for the first input, of shape (1, ...)."""
+        inputs = self.samples.probe[0]
+        return self._batch_baselines(np.arange(1), inputs).numpy().reshape(inputs.shape)
 
     def _base_scores(self, images, targets) -> np.ndarray:
         found = [
@@ -305,14 +313,15 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         ]
         return np.concatenate([scores.reshape(-1) for scores in found])
 
-    def _perturbed_scores(self, images, baselines, targets, kept) -> np.ndarray:
-        scores = np.empty(kept.shape[:2], np.float32)
+    def _perturbed_scores(self, images, baselines, targets, positions) -> np.ndarray:
+        scores = np.empty((len(positions), self.nb_samples), np.float32)
         subsets = slices(self.nb_samples, self._nb_rows)
         cells = tf.constant(self._cells)
         for part in slices(len(targets), max(1, self._nb_rows // self.nb_samples)):
+            kept = self._kept(positions[part])
             for few in subsets:
                 found = self._predict(
-                    _perturb, targets[part], images[part], baselines[part], kept[part, few], cells
+                    _perturb, targets[part], images[part], baselines[part], kept[:, few], cells
                 )
                 scores[part, few] = found[0]
         return scores

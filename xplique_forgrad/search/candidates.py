@@ -5,7 +5,6 @@ What a search compares: cutoffs, windows and rectifications, and no filter at al
 from __future__ import annotations
 
 import itertools
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -139,10 +138,8 @@ def checked_options(name: str, given: Any) -> tuple[Any, ...]:
 def neighbours(best: float, scored: Sequence[float], highest: float) -> list[float]:
     """Integer cutoffs to try around the best: the middles of the gaps beside it that are left."""
     below = max((sigma for sigma in scored if sigma < best), default=0.0)
-    above = min((sigma for sigma in scored if sigma > best), default=float(np.ceil(highest)))
-    middles = (np.ceil((below + best) / 2), np.floor((best + above) / 2))
-    return [
-        float(middle)
-        for middle in middles
-        if 0 < middle < highest and middle not in scored and isinstance(middle, numbers.Real)
-    ]
+    above = min((sigma for sigma in scored if sigma > best), default=highest)
+    # the middle of each gap, and at last the integer beside the best
+    low = min(np.ceil((below + best) / 2), np.ceil(best) - 1)
+    high = max(np.floor((best + above) / 2), np.floor(best) + 1)
+    return [float(value) for value in (low, high) if below < value < above]

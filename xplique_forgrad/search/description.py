@@ -25,12 +25,10 @@ def describe(value: Any) -> Any:
         return f"array of shape {value.shape}, checksum {zlib.crc32(value.tobytes())}"
     if hasattr(value, "func") and hasattr(value, "args"):
         return ["partial", describe(value.func), describe(value.args), describe(value.keywords)]
-    code = getattr(value, "__code__", None)
-    if code is not None:
-        checksum = zlib.crc32(code.co_code + repr(code.co_consts).encode())
-        return f"{value.__qualname__}, checksum {checksum}"
+    if hasattr(value, "__code__"):
+        return value.__qualname__
     parts = {
-        key: item if not callable(item) else getattr(item, "__name__", type(item).__name__)
+        key: item
         for key, item in getattr(value, "__dict__", {}).items()
         if isinstance(item, (bool, int, float, str, type(None))) and not key.startswith("_")
     }

@@ -19,7 +19,7 @@ from .files import load_checkpoint, save_checkpoint
 from .objectives import Objectives
 from .racing import Race, split_images
 from .result import SigmaSearch
-from .seeds import seed_all
+from .seeds import repeatable
 from .statistics import best_index, cross_fitted
 
 # a group of images is scored at once: so many numbers in its maps, and so many images, at most
@@ -31,6 +31,10 @@ _EXPLAINED = 8
 
 class _Bystander(keras.Model):
     """What Keras callbacks get for a model during a search: only `stop_training` matters."""
+
+
+class NothingToChooseError(ValueError):
+    """No candidate has scores that are numbers."""
 
 
 class Engine:
@@ -90,6 +94,8 @@ class Engine:
         if checkpoint is not None:
             self.stored = load_checkpoint(checkpoint, identity)
         self._restore()
+        if self.stored is not None:
+            self.nb_evaluations = int(self.stored["nb_evaluations"])
 
         sizes = samples.shape[:-1] if len(samples.shape) > 2 else samples.shape
         nb_values = len(self.candidates) * int(np.prod(sizes))
@@ -141,19 +147,15 @@ class Engine:
                 if stopped or self.bystander.stop_training or (len(held_out) and race.is_over):
                     break
             if best < 0:
-                raise ValueError(
-                    "The model gives NaN for every candidate, so there is nothing to choose "
-                    "from. Look at its outputs for these inputs, and for the baseline "
-                    f"{self.identity['baseline_mode']}."
-                )
+                self._raise_nothing_to_choose()
             if self.options["refine"]:
                 best, epoch = self._refine(best, raced, seen, epoch, nb_epochs)
-            chosen = self._judge(best, held_out, seen, epoch + 1, nb_epochs)
+            best, chosen = self._judge(best, held_out, seen, epoch + 1, nb_epochs)
         finally:
             self.callbacks.on_train_end()
             if self._is_random:
                 # not ours any more: what the caller draws next does not repeat
-                seed_all(self._seed_after)
+                tf.random.set_seed(self._seed_after)
         return SigmaSearch(
             objective=self.objectives.name,
             higher_is_better=self.objectives.higher_is_better,
@@ -174,21 +176,43 @@ class Engine:
 
     def _judge(
         self, best: int, held_out: np.ndarray, seen: np.ndarray, epoch: int, nb_epochs: int
-    ) -> np.ndarray:
-        """For each image, the candidate that was chosen without it, or -1."""
+    ) -> tuple[int, np.ndarray]:
+        """The best, and for each image the candidate that was chosen without it, or -1."""
         chosen = np.full(len(self.samples), -1)
-        if len(held_out):
-            unfiltered = [i for i, c in enumerate(self.candidates) if not c.is_filter]
-            judged = np.unique([best, *unfiltered])
-            self.bystander.stop_training = False
-            self._run_round(epoch, nb_epochs, judged, held_out)
-            self._end_round(epoch, best, judged, held_out)
-            chosen[held_out[self.scored[best, held_out]]] = best
-        else:
+        if not len(held_out):
             utility = self.utility[:, seen]
             known = ~np.isnan(utility).all(axis=0)
             chosen[seen[known]] = cross_fitted(utility[:, known], self.options["seed"])
-        return chosen
+            return best, chosen
+        unfiltered = [i for i, c in enumerate(self.candidates) if not c.is_filter]
+        failing: list[int] = []
+        while True:
+            judged = np.unique([best, *failing, *unfiltered])
+            self.bystander.stop_training = False
+            self._run_round(epoch, nb_epochs, judged, held_out)
+            self._end_round(epoch, best, judged, held_out)
+            utility = self.utility[judged][:, held_out]
+            # NaN where another has none
+            failed = np.isnan(utility).any(axis=1) & ~np.isnan(utility).any(axis=1).all()
+            if not failed[np.flatnonzero(judged == best)[0]]:
+                break
+            failing.append(best)
+            complete = self.scored[:, seen].all(axis=1) & ~np.isnan(self.utility[:, seen]).any(
+                axis=1
+            )
+            complete[failing] = False
+            if not complete.any():
+                self._raise_nothing_to_choose()
+            left = np.flatnonzero(complete)
+            best, epoch = int(left[best_index(self.utility[left][:, seen])]), epoch + 1
+        chosen[held_out[self.scored[best, held_out]]] = best
+        return best, chosen
+
+    def _raise_nothing_to_choose(self) -> None:
+        raise NothingToChooseError(
+            "The model gives NaN for every candidate on too many images to choose one. Look at its "
+            f"outputs for these inputs, and for the baseline {self.identity['baseline_mode']}."
+        )
 
     def _refine(
         self, best: int, raced: list[np.ndarray], seen: np.ndarray, epoch: int, nb_epochs: int
@@ -198,7 +222,7 @@ class Engine:
             sigma, window, rectify = self.candidates[best]
             scored = [c.sigma for c in self.candidates if c[1:] == (window, rectify)]
             tried = [s for s in scored if s is not None]
-            new = neighbours(sigma or 1.0, tried, max(self.spatial))
+            new = neighbours(sigma or 1.0, tried, full_band_sigma(self.spatial))
             if not new:
                 break
             indices = np.arange(len(self.candidates), len(self.candidates) + len(new))
@@ -208,8 +232,9 @@ class Engine:
             for positions in raced:
                 # the groups of the race, so that the explanations are the same
                 part = np.intersect1d(positions, seen)
-                if len(part):
-                    self._run_round(epoch, nb_epochs, indices, part, tell=positions is raced[0])
+                tell = positions is raced[0]
+                if len(part) and self._run_round(epoch, nb_epochs, indices, part, tell):
+                    return best, epoch
             among = np.array([best, *indices])
             found = best_index(_rows_without_failures(self.utility[among][:, seen]))
             best = int(among[found]) if found >= 0 else best
@@ -234,7 +259,6 @@ class Engine:
             self.scores[name][:number][scored] = self.stored[f"scores_{index}"][:number][scored]
         self.halves[:, :number][:, scored] = self.stored["halves"][:, :number][:, scored]
         self.scored[:number] |= scored
-        self.nb_evaluations = int(self.stored["nb_evaluations"])
 
     def _run_round(
         self, epoch: int, nb_epochs: int, indices: np.ndarray, positions: np.ndarray, tell=True
@@ -318,11 +342,12 @@ class Engine:
 
         if self._is_random is None:
             self._is_random = not np.array_equal(explain(0), explain(0))
-        if self._is_random:
-            # clears the kernels of TensorFlow, half a second to load again: only if need be
-            seed_all((self.options["seed"] * 1_000_003 + int(positions[0])) % (2**31 - 1))
-        found = [explain(start) for start in range(0, len(positions), size)]
-        return np.concatenate(found)[: len(positions)]
+        starts = range(0, len(positions), size)
+        if not self._is_random:
+            return np.concatenate([explain(start) for start in starts])[: len(positions)]
+        # only if need be: it clears the kernels of TensorFlow, half a second to load again
+        with repeatable((self.options["seed"] * 1_000_003 + int(positions[0])) % (2**31 - 1)):
+            return np.concatenate([explain(start) for start in starts])[: len(positions)]
 
     def _end_round(self, epoch: int, best: int, alive: np.ndarray, seen: np.ndarray) -> None:
         sigma, score = float("nan"), float("nan")

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _ARRAYS = {"scores": float, "halves": float, "scored": bool, "held_out": int}
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old content or the new one, never a part."""
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise ValueError(f"{path} is no file name in a folder that there is; give one.")
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as file:
         file.write(content)
@@ -55,7 +58,15 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, np.nda
         header = json.loads(str(arrays.pop("header")))
         if header["format"] != _CHECKPOINT:
             raise KeyError("format")
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(
             f"{path} is no checkpoint of a search, or a torn one ({error}). Give another path, or "
             "delete the file to start anew."

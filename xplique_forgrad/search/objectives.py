@@ -98,7 +98,8 @@ class Objectives:
         for metric in _METRICS:
             if any(metric in weights for weights in self.weights.values()):
                 self.weights.setdefault(metric, NAMED[metric])
-        self.higher_is_better = self.name != "deletion"
+        # of a mapping the weights say the direction
+        self.higher_is_better = objective != "deletion"
 
         self._causal: Any = None
         self._fidelity: Any = None
@@ -117,10 +118,14 @@ class Objectives:
         metrics = (self._causal, self._fidelity)
         return sum(metric.nb_evaluations for metric in metrics if metric is not None)
 
-    def probe(self) -> float:
-        """Score of the first input, which tells models apart that have no weights to read."""
+    def probe(self) -> list[str]:
+        """Scores of the first input and its baseline, which tell models and baselines apart."""
         metric = self._causal or self._fidelity
-        return float(metric.batch_inference_function(metric.model, *metric.samples.probe, 1)[0])
+        inputs, targets = metric.samples.probe
+        baseline = metric.probe_baseline()
+        score = metric.batch_inference_function
+        found = [float(score(metric.model, x, targets, 1)[0]) for x in (inputs, baseline)]
+        return [f"{value:.4g}" for value in (*found, baseline.mean(), baseline.std())]
 
     def score(
         self, positions: np.ndarray, inputs: np.ndarray, targets: np.ndarray, maps: np.ndarray
@@ -138,7 +143,8 @@ class Objectives:
         if self._causal is not None:
             curves = self._causal.batch_curves(positions, inputs, targets, maps)
             steps = self._causal.nb_perturbed
-            found = {mode: _areas(values, steps) for mode, values in curves.items()}
+            is_whole = self._causal.max_nb_perturbed == self._causal.nb_features
+            found = {mode: _areas(values, steps, is_whole) for mode, values in curves.items()}
         if self._fidelity is not None:
             drops, sums = self._fidelity.batch_terms(positions, inputs, targets, maps)
             parts = (slice(None), slice(None, None, 2), slice(1, None, 2))
@@ -151,17 +157,21 @@ class Objectives:
         }
 
 
-def _areas(curves: np.ndarray, nb_perturbed: np.ndarray) -> np.ndarray:
+def _areas(curves: np.ndarray, nb_perturbed: np.ndarray, is_whole: bool) -> np.ndarray:
     """Area under curves (K, B, steps + 1), and its estimates from each half of the inner steps."""
     _, distinct = np.unique(nb_perturbed, return_index=True)
     heights = curves[..., distinct].astype(np.float64)
     ends, inner = (heights[..., 0] + heights[..., -1]) / 2, heights[..., 1:-1]
-    nb_inner = inner.shape[-1]
-    if nb_inner < 2:
+    nb_inner = float(inner.shape[-1])
+    if not is_whole:
+        # the last step depends on the explanation as the inner ones do, at half their weight
+        ends, inner = heights[..., 0] / 2, heights[..., 1:]
+        nb_inner = inner.shape[-1] - 0.5
+    if inner.shape[-1] < 2:
         halves = [np.full(ends.shape, np.nan)] * 2
     else:
         means = [inner[..., first::2].mean(axis=-1) for first in (0, 1)]
-        halves = [(ends + nb_inner * mean) / (nb_inner + 1) for mean in means]
+        halves = [(ends + nb_inner * mean) / (heights.shape[-1] - 1) for mean in means]
     return np.stack([area_under(curves, nb_perturbed), *halves])
 
 

@@ -76,8 +76,12 @@ class SigmaSearch:
 
     @property
     def best_score(self) -> float:
-        """Mean score of the best candidate on all images it was scored on. Choosing flatters it."""
-        return float(self.mean_scores[self.best])
+        """
+        Mean score of the best candidate on all images it was scored on. Choosing flatters it.
+
+        NaN is left out: the best has some only where every candidate fails on an image.
+        """
+        return float(np.nanmean(self.scores[self.best]))
 
     @cached_property
     def mean_scores(self) -> np.ndarray:
@@ -171,16 +175,16 @@ class SigmaSearch:
 
     @property
     def verdict(self) -> str:
-        """What to do, in a sentence."""
-        gain = self.gain_over_rectified
+        """What to do, in a sentence: filter if that gains over the raw and the rectified map."""
+        gains = (self.gain_over_raw, self.gain_over_rectified)
         if not self.best_candidate.is_filter:
             return f"Do not filter: the {self.best_candidate} map is best."
-        if np.isnan(gain.low):
+        if any(np.isnan(gain.low) for gain in gains):
             why = "one score for all images" if self.is_whole else "too few images"
             return f"sigma = {self.best_sigma:g} is best, without a verdict: {why}."
-        if gain.low > 0:
+        if all(gain.low > 0 for gain in gains):
             return f"Filter at sigma = {self.best_sigma:g}: a significant gain over no filter."
-        if gain.high < 0:
+        if any(gain.high < 0 for gain in gains):
             return (
                 f"Do not filter: sigma = {self.best_sigma:g} loses on images that did not choose."
             )
@@ -192,11 +196,12 @@ class SigmaSearch:
         The best cutoff of each image, of shape (N,), to give to `forgrad` as `sigma`.
 
         Among cutoffs of the best window and rectification; the full band where no filter is best,
-        and the best cutoff of all where an image was not scored. Read `gain_per_image` first.
+        and the best cutoff of all where an image was not scored. After a race, among those that
+        each image was scored at. Read `gain_per_image` first.
         """
         family, sigmas = self._family
         utility = self._utility[family]
-        known = ~np.isnan(utility).all(axis=0)
+        known = (~np.isnan(utility)).any(axis=0)
         overall = self.best_sigma or self.settings["full_band"]
         found = np.full(utility.shape[1], overall)
         found[known] = sigmas[np.nanargmax(utility[:, known], axis=0)]
@@ -231,7 +236,7 @@ class SigmaSearch:
         Parameters
         ----------
         explanations
-            Attribution maps of the same sizes as those of the search.
+            Attribution maps of the same sizes as those of the search: sigma counts cycles.
 
         Returns
         -------
@@ -259,7 +264,8 @@ class SigmaSearch:
 
     def plot(self, ax: Any = None) -> Any:
         """
-        Draw the mean score over sigma with its band, the best cutoff, and no filter as lines.
+        Draw the score over sigma: the best cutoff at its mean, the others by their paired
+        differences from it, with one standard error, and no filter as lines.
 
         Parameters
         ----------
@@ -307,8 +313,11 @@ class SigmaSearch:
             If the file is no result of a search, or not whole.
         """
         content = load_record(Path(path))
-        content["candidates"] = tuple(Candidate(*values) for values in content["candidates"])
-        return cls(**content)
+        try:
+            content["candidates"] = tuple(Candidate(*values) for values in content["candidates"])
+            return cls(**content)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} lacks a part of a result: {error}.") from error
 
     def __repr__(self) -> str:
         lines = [
@@ -351,7 +360,7 @@ class SigmaSearch:
             or (c.is_filter and c[1:] == (window, rectify))
         ]
         sigmas = [self.candidates[index].sigma or self.settings["full_band"] for index in indices]
-        return np.array(indices), np.array(sigmas, np.float64)
+        return np.array(indices, int), np.array(sigmas, np.float64)
 
     def _chosen_scores(self, scores: np.ndarray) -> np.ndarray:
         columns = np.flatnonzero(self.held_out >= 0)

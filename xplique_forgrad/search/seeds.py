@@ -4,11 +4,27 @@ Randomness that a search can repeat.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import tensorflow as tf
 
 
-def seed_all(seed: int) -> None:
-    """Seed the global generators that explainers draw from."""
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """
+    Explainers that draw noise draw the same in it each time, in any process.
+
+    A `tf.function` keeps the seed that was set when it was first called, so functions run eagerly
+    here. The generator of NumPy is put back afterwards; that of TensorFlow cannot be.
+    """
+    state, is_eager = np.random.get_state(), tf.config.functions_run_eagerly()  # noqa: NPY002
+    tf.config.run_functions_eagerly(True)
     tf.random.set_seed(seed)
     np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(is_eager)
+        np.random.set_state(state)  # noqa: NPY002

@@ -11,7 +11,7 @@ from scipy import stats
 
 LEVEL = 0.95
 NB_FOLDS = 5
-NB_RESAMPLES = 1000
+NB_RESAMPLES = 2000
 
 
 class Gain(NamedTuple):
@@ -31,7 +31,7 @@ class Gain(NamedTuple):
     def verdict(self) -> str:
         """What the interval allows to say."""
         if np.isnan(self.low):
-            return "no verdict: too few images"
+            return "no verdict"
         if self.low > 0:
             return "significant gain"
         return "significant loss" if self.high < 0 else "no significant gain"
@@ -46,12 +46,11 @@ def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
     """
     Mean of paired differences with its bootstrap interval.
 
-    Percentile bootstrap, expanded as Hesterberg proposes, so that it covers at its nominal rate
-    with few images too: quantiles of the normal distribution become those of Student's, and the
-    bootstrap's variance, which is (n - 1) / n too small, is made up for.
+    Studentized bootstrap: it covers at its nominal rate with few images too, and better than
+    percentiles where differences are skewed. (Strongly skewed ones, lognormal, still leave out the
+    truth on one side in 8 % of the cases with 12 images and 4 % with 64, instead of 2.5 %.)
 
-    Ref. Hesterberg, What Teachers Should Know About the Bootstrap (2015), sec. 3.4,
-    https://arxiv.org/abs/1411.5279
+    Ref. Efron & Tibshirani, An Introduction to the Bootstrap (1993), sec. 12.5.
 
     Parameters
     ----------
@@ -63,7 +62,8 @@ def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
     Returns
     -------
     gain
-        Mean, bounds at 95 % and number of images. The bounds are NaN for fewer than 2 images.
+        Mean, bounds at 95 %, standard error and number of images. The bounds are NaN for fewer
+        than 2 images.
     """
     differences = np.asarray(differences, np.float64)
     differences = differences[~np.isnan(differences)]
@@ -73,21 +73,18 @@ def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
     mean = float(np.mean(differences))
     if nb_images < 2:
         return Gain(mean, np.nan, np.nan, np.nan, nb_images)
+    error = float(np.std(differences, ddof=1) / np.sqrt(nb_images))
     if np.ptp(differences) == 0:
         return Gain(mean, mean, mean, 0.0, nb_images)
-    quantile = stats.t.ppf((1 + LEVEL) / 2, nb_images - 1)
-    level = 1 - 2 * stats.norm.sf(np.sqrt(nb_images / (nb_images - 1)) * quantile)
-    interval = stats.bootstrap(
-        (differences,),
-        np.mean,
-        n_resamples=9999 if nb_images <= 2000 else 1999,
-        batch=max(1, 2**22 // nb_images),
-        confidence_level=min(level, 1 - 1e-6),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    error = float(np.std(differences, ddof=1) / np.sqrt(nb_images))
-    return Gain(mean, float(interval.low), float(interval.high), error, nb_images)
+    rng = np.random.default_rng(seed)
+    found, size = [], int(np.clip(2**22 // nb_images, 1, NB_RESAMPLES))
+    for _ in range(-(-NB_RESAMPLES // size)):
+        resampled = differences[rng.integers(nb_images, size=(size, nb_images))]
+        errors = resampled.std(axis=1, ddof=1) / np.sqrt(nb_images)
+        # a resample of few images may hold one of them alone
+        found.append((resampled.mean(axis=1) - mean) / np.maximum(errors, 1e-3 * error))
+    low, high = np.quantile(np.concatenate(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Gain(mean, mean - float(high) * error, mean - float(low) * error, error, nb_images)
 
 
 def best_index(scores: np.ndarray) -> int:
@@ -102,10 +99,15 @@ def best_index(scores: np.ndarray) -> int:
     Returns
     -------
     index
-        Index of the best; the first of equals. -1 if all are NaN.
+        Index of the best; the first of equals. Where every candidate fails on some image, on the
+        images where none does. -1 if there is none.
     """
-    means = np.mean(scores, axis=1) if scores.shape[1] else np.full(len(scores), np.nan)
-    return -1 if np.isnan(means).all() else int(np.nanargmax(means))
+    if np.isnan(scores).any(axis=1).all():
+        # each fails somewhere: where none fails
+        scores = scores[:, ~np.isnan(scores).any(axis=0)]
+    if not scores.shape[1]:
+        return -1
+    return int(np.nanargmax(np.mean(scores, axis=1)))
 
 
 def folds_of(nb_images: int, seed: int) -> np.ndarray:
@@ -163,15 +165,13 @@ def cross_fitted_gain(scores: np.ndarray, reference: int, seed: int = 0) -> Gain
         Mean, bounds at 95 % and number of images.
     """
     scores = scores[:, ~np.isnan(scores[reference])]
-    nb_images = scores.shape[1]
     valid = ~np.isnan(scores).any(axis=1)
+    if valid.sum() < 2:
+        # only the reference never fails: where none fails
+        scores, valid[:] = scores[:, ~np.isnan(scores).any(axis=0)], True
+    nb_images = scores.shape[1]
     if nb_images < 2:
-        mean = (
-            float(np.max(scores[valid] - scores[reference]))
-            if nb_images and valid.any()
-            else np.nan
-        )
-        return Gain(mean, np.nan, np.nan, np.nan, nb_images)
+        return Gain(np.nan, np.nan, np.nan, np.nan, nb_images)
     gains = scores[valid] - scores[reference]
     folds = folds_of(nb_images, seed)
     of_fold = np.eye(folds.max() + 1)[folds]

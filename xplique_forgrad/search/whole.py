@@ -9,12 +9,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..filtering import full_band_sigma
 from ..samples import Samples
 from .candidates import Candidate, filtered_maps
 from .result import SigmaSearch
-from .seeds import seed_all
+from .seeds import repeatable
 from .statistics import best_index, cross_fitted
 
 
@@ -34,10 +35,11 @@ def search_as_a_whole(
     It is given the explanations (N, ...) of one candidate at a time. A function may give one score,
     or one per image; a metric with `evaluate_per_image` is asked for that.
     """
-    seed_all(settings["seed"])
-    explanations = np.concatenate(
-        [np.asarray(explain(*batch)) for batch in samples.batches(64)], axis=0
-    )
+    seed_after = int(tf.random.uniform((), maxval=2**31 - 1, dtype=tf.int32))
+    with repeatable(settings["seed"]):
+        found = [np.asarray(explain(*batch)) for batch in samples.batches(64)]
+    tf.random.set_seed(seed_after)
+    explanations = np.concatenate(found)
     if not np.isfinite(explanations.astype(np.float64)).all():
         raise ValueError("The explanations hold NaN or infinite values; drop those images.")
     score = getattr(objective, "evaluate_per_image", objective)
@@ -73,5 +75,10 @@ def search_as_a_whole(
         best=best,
         held_out=held_out,
         nb_evaluations=0,
-        settings={**settings, "strategy": "exhaustive", "full_band": full_band_sigma(shape)},
+        settings={
+            **settings,
+            "baseline_mode": "its own",
+            "strategy": "exhaustive",
+            "full_band": full_band_sigma(shape),
+        },
     )
