@@ -15,11 +15,11 @@ import tensorflow as tf
 from ..filtering import full_band_sigma
 from ..samples import Samples
 from .candidates import Candidate, filtered_maps, neighbours
-from .files import load_checkpoint, save_checkpoint
 from .objectives import Objectives
 from .racing import Race, split_images
 from .result import SigmaSearch
 from .seeds import repeatable
+from .state import SearchState
 from .statistics import best_index, cross_fitted
 
 # a group of images is scored at once: so many numbers in its maps, and so many images, at most
@@ -81,21 +81,12 @@ class Engine:
         self.explain, self.samples, self.axes = explain, samples, axes
         self.candidates = list(candidates)
         self.objectives, self.options = objectives, options
-        self.checkpoint, self.identity = checkpoint, identity
+        self.identity = identity
         self.spatial = [samples.shape[axis - 1] for axis in axes]
 
-        nb_images = len(samples)
-        names = list(objectives.weights)
-        self.scores = {name: _nan(len(self.candidates), nb_images) for name in names}
-        self.halves = _nan(2, len(self.candidates), nb_images)
-        self.scored = np.zeros((len(self.candidates), nb_images), bool)
-        self.nb_evaluations = 0
-        self.stored = None
-        if checkpoint is not None:
-            self.stored = load_checkpoint(checkpoint, identity)
-        self._restore()
-        if self.stored is not None:
-            self.nb_evaluations = int(self.stored["nb_evaluations"])
+        self.state = SearchState(
+            list(objectives.weights), len(self.candidates), len(samples), checkpoint, identity
+        )
 
         sizes = samples.shape[:-1] if len(samples.shape) > 2 else samples.shape
         nb_values = len(self.candidates) * int(np.prod(sizes))
@@ -118,7 +109,9 @@ class Engine:
     @property
     def utility(self) -> np.ndarray:
         """Scores of the objective with the sign that makes higher better, (K, N)."""
-        return self.scores[self.objectives.name] * (1 if self.objectives.higher_is_better else -1)
+        return self.state.scores[self.objectives.name] * (
+            1 if self.objectives.higher_is_better else -1
+        )
 
     def run(self) -> SigmaSearch:
         """Search, and tell the callbacks of each round as of an epoch."""
@@ -137,7 +130,7 @@ class Engine:
                 alive = race.alive if len(held_out) else np.arange(len(self.candidates))
                 stopped = self._run_round(epoch, nb_epochs, alive, positions)
                 seen = np.concatenate(raced)
-                seen = seen[self.scored[alive][:, seen].all(axis=0)]
+                seen = seen[self.state.scored[alive][:, seen].all(axis=0)]
                 best = best_index(_rows_without_failures(self.utility[alive][:, seen]))
                 best = int(alive[best]) if best >= 0 else -1
                 if len(held_out) and best >= 0:
@@ -160,13 +153,13 @@ class Engine:
             objective=self.objectives.name,
             higher_is_better=self.objectives.higher_is_better,
             candidates=tuple(self.candidates),
-            scores=self.scores[self.objectives.name],
-            others={n: s for n, s in self.scores.items() if n != self.objectives.name},
-            halves=self.halves,
-            scored=self.scored,
+            scores=self.state.scores[self.objectives.name],
+            others={n: s for n, s in self.state.scores.items() if n != self.objectives.name},
+            halves=self.state.halves,
+            scored=self.state.scored,
             best=best,
             held_out=chosen,
-            nb_evaluations=self.nb_evaluations,
+            nb_evaluations=self.state.nb_evaluations,
             settings={
                 **self.identity,
                 "full_band": full_band_sigma(self.spatial),
@@ -197,15 +190,15 @@ class Engine:
             if not failed[np.flatnonzero(judged == best)[0]]:
                 break
             failing.append(best)
-            complete = self.scored[:, seen].all(axis=1) & ~np.isnan(self.utility[:, seen]).any(
-                axis=1
-            )
+            complete = self.state.scored[:, seen].all(axis=1) & ~np.isnan(
+                self.utility[:, seen]
+            ).any(axis=1)
             complete[failing] = False
             if not complete.any():
                 self._raise_nothing_to_choose()
             left = np.flatnonzero(complete)
             best, epoch = int(left[best_index(self.utility[left][:, seen])]), epoch + 1
-        chosen[held_out[self.scored[best, held_out]]] = best
+        chosen[held_out[self.state.scored[best, held_out]]] = best
         return best, chosen
 
     def _raise_nothing_to_choose(self) -> None:
@@ -227,7 +220,7 @@ class Engine:
                 break
             indices = np.arange(len(self.candidates), len(self.candidates) + len(new))
             self.candidates += [Candidate(value, window, rectify) for value in new]
-            self._grow(len(new))
+            self.state.grow(len(new))
             epoch += 1
             for positions in raced:
                 # the groups of the race, so that the explanations are the same
@@ -241,25 +234,6 @@ class Engine:
             self._end_round(epoch, best, among, seen)
         return best, epoch
 
-    def _grow(self, number: int) -> None:
-        nb_images = len(self.samples)
-        for name, scores in self.scores.items():
-            self.scores[name] = np.concatenate([scores, _nan(number, nb_images)])
-        self.halves = np.concatenate([self.halves, _nan(2, number, nb_images)], axis=1)
-        self.scored = np.concatenate([self.scored, np.zeros((number, nb_images), bool)])
-        self._restore()
-
-    def _restore(self) -> None:
-        """Take from the checkpoint what it holds of the candidates that there are by now."""
-        if self.stored is None:
-            return
-        number = min(len(self.scored), len(self.stored["scored"]))
-        scored = self.stored["scored"][:number] & ~self.scored[:number]
-        for index, name in enumerate(self.scores):
-            self.scores[name][:number][scored] = self.stored[f"scores_{index}"][:number][scored]
-        self.halves[:, :number][:, scored] = self.stored["halves"][:, :number][:, scored]
-        self.scored[:number] |= scored
-
     def _run_round(
         self, epoch: int, nb_epochs: int, indices: np.ndarray, positions: np.ndarray, tell=True
     ) -> bool:
@@ -268,7 +242,7 @@ class Engine:
             positions[start : start + self.group_size]
             for start in range(0, len(positions), self.group_size)
         ]
-        is_done = [self.scored[np.ix_(indices, group)].all() for group in groups]
+        is_done = [self.state.scored[np.ix_(indices, group)].all() for group in groups]
         if tell:
             self.callbacks.set_params(
                 {"verbose": self.verbose, "epochs": max(nb_epochs, epoch + 1), "steps": len(groups)}
@@ -309,27 +283,9 @@ class Engine:
         distinct, back = np.unique(first, return_inverse=True)
         before = self.objectives.nb_evaluations
         found = self.objectives.score(positions, inputs, targets, maps[distinct])
-        self.nb_evaluations += self.objectives.nb_evaluations - before
-        where = np.ix_(indices, positions)
-        for name, values in found.items():
-            values = np.where(np.isfinite(values), values, np.nan)[:, back]
-            self.scores[name][where] = values[0]
-            if name == self.objectives.name:
-                for half, part in zip(self.halves, values[1:]):
-                    half[where] = part
-        self.scored[where] = True
-        if self.checkpoint is not None:
-            arrays = {f"scores_{index}": s for index, s in enumerate(self.scores.values())}
-            save_checkpoint(
-                self.checkpoint,
-                self.identity,
-                {
-                    **arrays,
-                    "halves": self.halves,
-                    "scored": self.scored,
-                    "nb_evaluations": self.nb_evaluations,
-                },
-            )
+        nb_evaluations = self.objectives.nb_evaluations - before
+        found = {name: values[:, back] for name, values in found.items()}
+        self.state.add(indices, positions, found, self.objectives.name, nb_evaluations)
 
     def _explained(self, positions, inputs, targets) -> np.ndarray:
         """Explanations of a group, the same each time it is asked about."""
@@ -353,7 +309,7 @@ class Engine:
         sigma, score = float("nan"), float("nan")
         if best >= 0:
             sigma = self.candidates[best].sigma or full_band_sigma(self.spatial)
-            scores = self.scores[self.objectives.name][best, seen]
+            scores = self.state.scores[self.objectives.name][best, seen]
             score = float(np.nanmean(scores))
         logs = {
             self.objectives.name: score,
@@ -367,7 +323,3 @@ class Engine:
 def _rows_without_failures(utility: np.ndarray) -> np.ndarray:
     """The scores on images where some candidate has one."""
     return utility[:, ~np.isnan(utility).all(axis=0)]
-
-
-def _nan(*shape: int) -> np.ndarray:
-    return np.full(shape, np.nan)
