@@ -62,7 +62,7 @@ def compare(model, inputs, targets, methods, sigmas, nb_seeds):
             part = slice(nb_images)
             return optimizer.search(inputs[part], targets[part], explanations[part], verbose=0)
 
-        # graphs of both are traced before they are timed
+        # warm up; each search still traces a graph of its own within its time
         search("exhaustive", nb_images=2)
         if loop is None:
             [metric(explanations) for metric in theirs]
