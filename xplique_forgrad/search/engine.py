@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ..filtering import full_band_sigma
 from ..samples import Samples
@@ -93,7 +92,6 @@ class Engine:
         most = int(np.clip(_GROUP_VALUES // nb_values, 1, _GROUP_IMAGES))
         self.group_size = most - most % _EXPLAINED or most
         self._is_random: bool | None = None
-        self._seed_after = int(tf.random.uniform((), maxval=2**31 - 1, dtype=tf.int32))
         self.verbose = verbose
         self.bystander = _Bystander()
         self.bystander.stop_training, self.bystander.optimizer = False, None
@@ -146,9 +144,6 @@ class Engine:
             best, chosen = self._judge(best, held_out, seen, epoch + 1, nb_epochs)
         finally:
             self.callbacks.on_train_end()
-            if self._is_random:
-                # not ours any more: what the caller draws next does not repeat
-                tf.random.set_seed(self._seed_after)
         return SigmaSearch(
             objective=self.objectives.name,
             higher_is_better=self.objectives.higher_is_better,

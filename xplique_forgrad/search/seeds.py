@@ -17,8 +17,10 @@ def repeatable(seed: int) -> Iterator[None]:
     Explainers that draw noise draw the same in it each time, in any process.
 
     A `tf.function` keeps the seed that was set when it was first called, so functions run eagerly
-    here. The generator of NumPy is put back afterwards; that of TensorFlow cannot be.
+    here. The generator of NumPy is put back afterwards; that of TensorFlow cannot be, and goes on
+    from a number that was drawn from it before, so that what the caller draws does not repeat.
     """
+    seed_after = int(tf.random.uniform((), maxval=2**31 - 1, dtype=tf.int32))
     state, is_eager = np.random.get_state(), tf.config.functions_run_eagerly()  # noqa: NPY002
     tf.config.run_functions_eagerly(True)
     tf.random.set_seed(seed)
@@ -28,3 +30,4 @@ def repeatable(seed: int) -> Iterator[None]:
     finally:
         tf.config.run_functions_eagerly(is_eager)
         np.random.set_state(state)  # noqa: NPY002
+        tf.random.set_seed(seed_after)

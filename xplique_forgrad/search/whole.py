@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ..filtering import full_band_sigma
 from ..samples import Samples
@@ -35,10 +34,8 @@ def search_as_a_whole(
     It is given the explanations (N, ...) of one candidate at a time. A function may give one score,
     or one per image; a metric with `evaluate_per_image` is asked for that.
     """
-    seed_after = int(tf.random.uniform((), maxval=2**31 - 1, dtype=tf.int32))
     with repeatable(settings["seed"]):
         found = [np.asarray(explain(*batch)) for batch in samples.batches(64)]
-    tf.random.set_seed(seed_after)
     explanations = np.concatenate(found)
     if not np.isfinite(explanations.astype(np.float64)).all():
         raise ValueError("The explanations hold NaN or infinite values; drop those images.")
