@@ -258,7 +258,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
             explanation holds NaN, the model gives NaN for every candidate, or the checkpoint is
             that of another search or no checkpoint.
         """
-        samples, explainer, model, candidates, axes, given = self._prepared(
+        samples, explainer, model, candidates, axes, given, objectives = self._prepared(
             inputs, targets, explanations
         )
 
@@ -293,7 +293,6 @@ class SigmaOptimizer(keras.callbacks.Callback):
         path = None if checkpoint is None else Path(checkpoint)
         if path is not None and not path.resolve().parent.is_dir():
             raise ValueError(f"`checkpoint` is {path}; there is no folder {path.resolve().parent}.")
-        objectives = self._objectives(model, samples)
         settings["weights"] = weights_checksum(model)
         if path is not None:
             # settings do not tell all: what functions and explainers do to the first input does
@@ -335,14 +334,11 @@ class SigmaOptimizer(keras.callbacks.Callback):
             raise ValueError(
                 f"There are {len(given)} explanations for {len(samples)} inputs; give one each."
             )
+        options = self.causal, self.fidelity, self.common
+        objectives = None
         if not self.as_a_whole:
-            self._objectives(model, samples)
-        return samples, explainer, model, candidates, axes, given
-
-    def _objectives(self, model: Any, samples: Samples) -> Objectives:
-        return Objectives(
-            self.objective, self.report, model, samples, self.causal, self.fidelity, self.common
-        )
+            objectives = Objectives(self.objective, self.report, model, samples, *options)
+        return samples, explainer, model, candidates, axes, given, objectives
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Forget the history of an earlier training."""

@@ -31,6 +31,12 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
         )
 
 
+def check_seed(seed: Any) -> None:
+    """Raise a ValueError unless the seed is an integer of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
+
+
 def checked_shape(shape: Sequence[int | tf.Tensor]) -> tuple[int | tf.Tensor, ...]:
     """The sizes of the filtered axes as a tuple, each an integer of at least 1 or a tensor."""
     try:

@@ -5,6 +5,7 @@ What the metrics share: samples in batches, and the model's scores of perturbed 
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,26 @@ class PerImageMetric(ExplanationMetric):
     """
 
     higher_is_better: bool
+
+    @abstractmethod
+    def evaluate_per_image(self, explanations: tf.Tensor | np.ndarray) -> np.ndarray:
+        """Score of each explanation, of shape (N,)."""
+
+    def evaluate(self, explanations: tf.Tensor | np.ndarray) -> float:
+        """
+        Mean score of the explanations over the images.
+
+        Parameters
+        ----------
+        explanations
+            One explanation per input, of shape (N, ...).
+
+        Returns
+        -------
+        score
+            Mean score, equal to that of Xplique (on the same masks for MuFidelity).
+        """
+        return float(np.mean(self.evaluate_per_image(explanations), dtype=np.float64))
 
     def _prepare(
         self,

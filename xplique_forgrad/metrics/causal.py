@@ -65,22 +65,6 @@ class CausalMetric(PerImageMetric, CausalFidelity):
         self._all_baselines: np.ndarray | None = None
         self.nb_perturbed = np.linspace(0, self.max_nb_perturbed, self.steps + 1, dtype=np.int32)
 
-    def evaluate(self, explanations: tf.Tensor | np.ndarray) -> float:
-        """
-        Mean score of the explanations over the images.
-
-        Parameters
-        ----------
-        explanations
-            One explanation per input, of shape (N, ...).
-
-        Returns
-        -------
-        score
-            Mean area under the curves, equal to that of Xplique.
-        """
-        return float(np.mean(self.evaluate_per_image(explanations), dtype=np.float64))
-
     def evaluate_per_image(self, explanations: tf.Tensor | np.ndarray) -> np.ndarray:
         """
         Score of each explanation.

@@ -12,6 +12,7 @@ import tensorflow as tf
 import xplique.metrics
 from scipy.stats import rankdata
 
+from ..filtering.checks import check_seed
 from ..samples import weights_checksum
 from .base import PerImageMetric, check_no_nan, checked_baseline
 from .curves import slices
@@ -95,8 +96,7 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
             raise ValueError(f"`subset_percent` is {subset_percent}; it must be in ]0, 1[.")
         if nb_samples < 2:
             raise ValueError(f"`nb_samples` is {nb_samples}; a correlation takes at least 2.")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
+        check_seed(seed)
         if grid_size is not None and grid_size < 1:
             raise ValueError(f"`grid_size` is {grid_size}; give at least 1, or None for pixels.")
         probe = self._prepare(inputs, targets, model, batch_size, operator, activation)
@@ -126,22 +126,6 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         self._nb_cells = int(self._cells.max()) + 1
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._cached_weights: int | None = None
-
-    def evaluate(self, explanations: tf.Tensor | np.ndarray) -> float:
-        """
-        Mean score of the explanations over the images.
-
-        Parameters
-        ----------
-        explanations
-            One explanation per input, of shape (N, ...).
-
-        Returns
-        -------
-        score
-            Mean correlation, in [-1, 1].
-        """
-        return float(np.mean(self.evaluate_per_image(explanations)))
 
     def evaluate_per_image(self, explanations: tf.Tensor | np.ndarray) -> np.ndarray:
         """

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from xplique.metrics.base import ExplanationMetric
 
-from ..filtering.checks import check_choice
+from ..filtering.checks import check_choice, check_seed
 from .objectives import NAMED, checked_objective
 
 STRATEGIES = ("racing", "exhaustive")
@@ -69,8 +69,7 @@ def check_settings(
     for name, value in (("tolerance", tolerance), ("z", z)):
         if not 0 <= value < np.inf:
             raise ValueError(f"`{name}` is {value!r}; it must be a number of 0 or more.")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
+    check_seed(seed)
     if every is not None and every < 1:
         raise ValueError(f"`every` is {every!r}; give a number of epochs, or None.")
     is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2

@@ -129,7 +129,7 @@ class Engine:
                 stopped = self._run_round(epoch, nb_epochs, alive, positions)
                 seen = np.concatenate(raced)
                 seen = seen[self.state.scored[alive][:, seen].all(axis=0)]
-                best = best_index(_rows_without_failures(self.utility[alive][:, seen]))
+                best = best_index(self.utility[alive][:, seen])
                 best = int(alive[best]) if best >= 0 else -1
                 if len(held_out) and best >= 0:
                     race.update(self.utility[:, seen])
@@ -224,7 +224,7 @@ class Engine:
                 if len(part) and self._run_round(epoch, nb_epochs, indices, part, tell):
                     return best, epoch
             among = np.array([best, *indices])
-            found = best_index(_rows_without_failures(self.utility[among][:, seen]))
+            found = best_index(self.utility[among][:, seen])
             best = int(among[found]) if found >= 0 else best
             self._end_round(epoch, best, among, seen)
         return best, epoch
@@ -313,8 +313,3 @@ class Engine:
             "nb_images": len(seen),
         }
         self.callbacks.on_epoch_end(epoch, logs)
-
-
-def _rows_without_failures(utility: np.ndarray) -> np.ndarray:
-    """The scores on images where some candidate has one."""
-    return utility[:, ~np.isnan(utility).all(axis=0)]

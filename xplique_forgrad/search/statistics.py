@@ -94,7 +94,7 @@ def best_index(scores: np.ndarray) -> int:
     Parameters
     ----------
     scores
-        Scores of shape (K, n), higher is better, where each image has all candidates.
+        Scores of shape (K, n), higher is better. Images without any score are left out.
 
     Returns
     -------
@@ -102,6 +102,7 @@ def best_index(scores: np.ndarray) -> int:
         Index of the best; the first of equals. Where every candidate fails on some image, on the
         images where none does. -1 if there is none.
     """
+    scores = scores[:, ~np.isnan(scores).all(axis=0)]
     if np.isnan(scores).any(axis=1).all():
         # each fails somewhere: where none fails
         scores = scores[:, ~np.isnan(scores).any(axis=0)]

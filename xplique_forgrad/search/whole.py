@@ -55,7 +55,7 @@ def search_as_a_whole(
     scores = np.stack(rows)
     sign = 1 if mode == "max" else -1
     known = ~np.isnan(scores).all(axis=0)
-    best = best_index(sign * scores[:, known])
+    best = best_index(sign * scores)
     if best < 0:
         raise ValueError("The objective gives NaN for every candidate: nothing to choose from.")
     held_out = np.full(scores.shape[1], -1)
