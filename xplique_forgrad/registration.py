@@ -10,12 +10,30 @@ from typing import Any
 
 from .explainer import FORGrad
 from .filtering import forgrad
-from .metrics import Deletion, Faithfulness, Insertion, MuFidelity
+from .metrics import (
+    CompressedSize,
+    Deletion,
+    ExpectedFrequency,
+    Faithfulness,
+    HighFrequencyPower,
+    Insertion,
+    MeanAbsoluteLaplacian,
+    MuFidelity,
+)
 
 # module of Xplique, name there, our object
 _ADDED: tuple[tuple[str, str, Any], ...] = (
     ("xplique.attributions", "FORGrad", FORGrad),
-    ("xplique.metrics", "Faithfulness", Faithfulness),
+    *(
+        ("xplique.metrics", metric.__name__, metric)
+        for metric in (
+            Faithfulness,
+            CompressedSize,
+            ExpectedFrequency,
+            HighFrequencyPower,
+            MeanAbsoluteLaplacian,
+        )
+    ),
 )
 _REPLACED: tuple[tuple[str, str, Any], ...] = (
     ("xplique.commons", "forgrad", forgrad),

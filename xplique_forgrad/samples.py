@@ -153,6 +153,24 @@ class Samples:
                 )
 
 
+def check_one_hot(samples: Samples, model: Any) -> None:
+    """Raise a ValueError unless the targets have the shape of the model's outputs."""
+    found = samples.probe[1].shape[1:]
+    if not found:
+        raise ValueError(
+            "`targets` hold one number per input; give one-hot targets of shape "
+            "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
+        )
+    outputs: Any = getattr(model, "output_shape", None)
+    is_known = isinstance(outputs, tuple) and None not in outputs[1:]
+    if is_known and outputs[1:] != found:
+        raise ValueError(
+            f"`targets` have shape {('N', *found)} and the model's outputs "
+            f"{('N', *outputs[1:])}; give one-hot targets of the same shape, for instance "
+            "tf.one_hot(labels, nb_classes)."
+        )
+
+
 def weights_checksum(model: Any) -> int | None:
     """A checksum of the model's weights; None if it has none that can be read."""
     variables = getattr(model, "variables", None)

@@ -27,6 +27,7 @@ from .transforms import (
     complex_dtype,
     fourier_plan,
     products_pay_off,
+    rectified,
     synthesise,
 )
 
@@ -258,12 +259,7 @@ def _compiled(device, dtype, mask_rank, nb_bases, order, nb_axes, rectify, prune
 
 def _filter_all(explanations, masks, bases, order, nb_axes, rectify, pruned, stack):
     """The maps filtered by each mask, and which of them are finite."""
-    maps = tf.cast(explanations, _compute_dtype(explanations.dtype))
-    if rectify == "magnitude":
-        maps = tf.abs(maps)
-    elif rectify == "positive":
-        # keeps NaN, unlike tf.nn.relu
-        maps = tf.where(maps > 0, maps, maps - maps)
+    maps = rectified(tf.cast(explanations, _compute_dtype(explanations.dtype)), rectify)
     maps = tf.transpose(maps, order)
 
     by_products: Any = analyse(maps, bases, nb_axes) if any(pruned) else None

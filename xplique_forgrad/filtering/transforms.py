@@ -95,6 +95,16 @@ def _mask(shape: tuple[int, ...], sigma: float, window: str) -> np.ndarray:
         return gain(shape, sigma, window).numpy()
 
 
+def rectified(maps: tf.Tensor, rectify: str | None) -> tf.Tensor:
+    """The maps, their magnitude or their positive part."""
+    if rectify == "magnitude":
+        return tf.abs(maps)
+    if rectify == "positive":
+        # keeps NaN, unlike tf.nn.relu
+        return tf.where(maps > 0, maps, maps - maps)
+    return maps
+
+
 def analyse(maps: tf.Tensor, bases: tuple[tf.Tensor, ...], nb_axes: int) -> tf.Tensor:
     """Coefficients of maps along their last `nb_axes` axes, in reverse order given `bases`."""
     if bases:

@@ -15,7 +15,7 @@ from xplique.commons.callable_operations import predictions_one_hot_callable
 from xplique.metrics.base import ExplanationMetric
 
 from ..filtering.checks import check_choice
-from ..samples import Samples
+from ..samples import Samples, check_one_hot
 
 # first attempt of batch_size="auto"
 _AUTO = 256
@@ -69,20 +69,8 @@ class PerImageMetric(ExplanationMetric):
             )
         check_choice("activation", activation, ("softmax", "sigmoid", None))
         self.samples = Samples(inputs, targets, model)
-        if operator is None and self.samples.probe[1].ndim < 2:
-            raise ValueError(
-                "`targets` hold one number per input; give one-hot targets of shape "
-                "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
-            )
-        outputs: Any = getattr(model, "output_shape", None)
-        found = self.samples.probe[1].shape[1:]
-        is_known = operator is None and isinstance(outputs, tuple) and None not in outputs[1:]
-        if is_known and outputs[1:] != found:
-            raise ValueError(
-                f"`targets` have shape {('N', *found)} and the model's outputs "
-                f"{('N', *outputs[1:])}; give one-hot targets of the same shape, for instance "
-                "tf.one_hot(labels, nb_classes)."
-            )
+        if operator is None:
+            check_one_hot(self.samples, model)
         inputs_probe, targets_probe = self.samples.probe
         return inputs_probe, targets_probe
 
