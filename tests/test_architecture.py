@@ -1,5 +1,6 @@
 """
-Imports point one way: filtering -> metrics -> search -> optimizer -> demo, with no circle.
+Imports point one way: filtering -> spectrum -> metrics -> search -> optimizer -> demo, and
+filtering -> spectrum -> layers, with no circle.
 """
 
 import ast
@@ -14,7 +15,13 @@ ALLOWED = {
     "filtering": set(),
     "plots": set(),
     "samples": set(),
-    "metrics": {"filtering", "samples"},
+    "gradients": {"samples"},
+    "spectrum": {"filtering"},
+    "theory": {"filtering"},
+    "linearization": {"filtering", "gradients", "samples"},
+    # plots: only Diagnosis.plot, when it is called
+    "layers": {"filtering", "gradients", "plots", "samples", "spectrum"},
+    "metrics": {"filtering", "samples", "spectrum"},
     "explainer": {"filtering", "samples"},
     # plots: only SigmaSearch.plot, when it is called
     "search": {"filtering", "samples", "metrics", "plots"},
@@ -63,7 +70,7 @@ def test_only_the_demo_draws():
 
 
 def test_drawing_is_imported_only_to_draw():
-    for path in (ROOT / "search").glob("*.py"):
+    for path in [*(ROOT / "search").glob("*.py"), *(ROOT / "layers").glob("*.py")]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             assert not (isinstance(node, ast.ImportFrom) and node.module == "plots"), path
 

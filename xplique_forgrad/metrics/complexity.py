@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from xplique.metrics.base import BaseComplexityMetric
 
-from .. import spectrum
+from ..spectrum import (
+    compressed_size,
+    expected_frequency,
+    high_frequency_power,
+    mean_absolute_laplacian,
+)
 
 
 class HighFrequencyPower(BaseComplexityMetric):
@@ -50,7 +55,7 @@ class HighFrequencyPower(BaseComplexityMetric):
         explanations
             Maps of shape (N, H, W) or (N, H, W, C).
         """
-        return spectrum.high_frequency_power(explanations, self.sigma, rectify=self.rectify)
+        return high_frequency_power(explanations, self.sigma, rectify=self.rectify)
 
 
 class ExpectedFrequency(BaseComplexityMetric):
@@ -86,7 +91,7 @@ class ExpectedFrequency(BaseComplexityMetric):
         explanations
             Maps of shape (N, H, W) or (N, H, W, C).
         """
-        return spectrum.expected_frequency(explanations, rectify=self.rectify)
+        return expected_frequency(explanations, rectify=self.rectify)
 
 
 class MeanAbsoluteLaplacian(BaseComplexityMetric):
@@ -122,7 +127,7 @@ class MeanAbsoluteLaplacian(BaseComplexityMetric):
         explanations
             Maps of shape (N, H, W) or (N, H, W, C).
         """
-        return spectrum.mean_absolute_laplacian(explanations, rectify=self.rectify)
+        return mean_absolute_laplacian(explanations, rectify=self.rectify)
 
 
 class CompressedSize(BaseComplexityMetric):
@@ -168,6 +173,6 @@ class CompressedSize(BaseComplexityMetric):
         explanations
             Maps of shape (N, H, W) or (N, H, W, C).
         """
-        return spectrum.compressed_size(
+        return compressed_size(
             explanations, codec=self.codec, nb_bits=self.nb_bits, rectify=self.rectify
         )

@@ -1,16 +1,16 @@
 """
-Arrays into matplotlib Axes. No global style is touched and nothing is shown.
+Maps, spectra and gradients as pictures.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import LogLocator
+
+from .style import check_mapping
 
 
 def map_gallery(
@@ -64,11 +64,7 @@ def map_gallery(
             f"`inputs` reach from {inputs.min():g} to {inputs.max():g}; give floats in [0, 1], or "
             "integers in [0, 255]: the images as they were before preprocessing."
         )
-    if not isinstance(maps, Mapping):
-        raise TypeError(
-            f"`maps` is a {type(maps).__name__}; give a dict of title and maps, such as "
-            "{'Saliency': explanations}."
-        )
+    check_mapping("maps", maps, "{'Saliency': explanations}", may_be_empty=True)
     if not 0 <= clip_percentile < 50:
         raise ValueError(f"`clip_percentile` is {clip_percentile}; it must be in [0, 50[.")
     maps = {title: np.asarray(values, np.float64) for title, values in maps.items()}
@@ -102,19 +98,86 @@ def map_gallery(
     return axes
 
 
-def sigma_curve(search: Any, *, ax: Any = None) -> Any:
+def signature_grid(signatures: Mapping[str, Any], *, nb_columns: int = 4, floor: float = -60):
     """
-    Draw the mean score over sigma, one curve a window and rectification.
-
-    The best cutoff is marked at its mean score, and the others lie below it by their paired
-    differences, so that candidates that a race scored on fewer images can be compared; the band is
-    one standard error of that difference. The held-out score of the choice is a diamond, and the
-    maps without a filter are horizontal lines.
+    Draw Fourier signatures side by side, each in decibels below its own peak.
 
     Parameters
     ----------
-    search
-        A `SigmaSearch`.
+    signatures
+        Title and signature (H, W), zero frequency in the centre: `spectrum.fourier_signature`.
+    nb_columns
+        Number of pictures in a row.
+    floor
+        Decibels below the peak that are drawn darkest, negative.
+
+    Returns
+    -------
+    axes
+        Array of matplotlib Axes, one a signature, of shape (len(signatures),). The figure is
+        `axes[0].figure`.
+
+    Raises
+    ------
+    ValueError
+        If there is no signature, or one has another shape than (H, W).
+    TypeError
+        If `signatures` is no mapping.
+
+    Examples
+    --------
+    >>> from xplique_forgrad.spectrum import fourier_signature
+    >>> axes = signature_grid({"noise": fourier_signature(np.random.rand(2, 32, 32))})
+    >>> axes[0].get_xlabel()
+    'cycles per width'
+    """
+    check_mapping("signatures", signatures, "{'Saliency': fourier_signature(explanations)}")
+    nb_rows = -(-len(signatures) // nb_columns)
+    _, grid = plt.subplots(
+        nb_rows,
+        min(nb_columns, len(signatures)),
+        figsize=(2.1 * min(nb_columns, len(signatures)) + 0.8, 2.2 * nb_rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    axes = grid.ravel()[: len(signatures)]
+    for spare in grid.ravel()[len(signatures) :]:
+        spare.set_visible(False)
+    for axis, (title, signature) in zip(axes, signatures.items()):
+        amplitudes = np.asarray(signature, np.float64)
+        if amplitudes.ndim != 2:
+            raise ValueError(
+                f"The signature {title!r} has shape {amplitudes.shape}; give (H, W), as "
+                "`fourier_signature` does."
+            )
+        height, width = amplitudes.shape
+        peak = amplitudes.max() or 1.0
+        decibels = 20 * np.log10(np.maximum(amplitudes / peak, 1e-12))
+        left, bottom = -(width // 2) - 0.5, -(height // 2) - 0.5
+        image = axis.imshow(
+            decibels,
+            cmap="cividis",
+            vmin=floor,
+            vmax=0,
+            extent=(left, left + width, bottom + height, bottom),
+        )
+        axis.set_title(title, fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.set_xlabel("cycles per width", fontsize=7)
+    axes[0].set_ylabel("cycles per height", fontsize=7)
+    bar = axes[0].figure.colorbar(image, ax=list(axes), shrink=0.8)
+    bar.set_label("amplitude (dB below the peak)", fontsize=7)
+    return axes
+
+
+def mean_gradient(found: Any, *, ax: Any = None) -> Any:
+    """
+    Draw the mean gradient behind a layer, with its checkerboard score.
+
+    Parameters
+    ----------
+    found
+        A `MeanGradient`: `layers.mean_gradient_after`.
     ax
         Axes of matplotlib to draw on; new ones if None.
 
@@ -124,38 +187,9 @@ def sigma_curve(search: Any, *, ax: Any = None) -> Any:
         The Axes.
     """
     if ax is None:
-        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    table = search.to_frame()
-    table["level"] = search.best_score + table["difference"]
-    unfiltered, filtered = table[table["sigma"].isna()], table[table["sigma"].notna()]
-    markers = itertools.cycle("os^Dv<>p")
-    families = filtered.groupby(["window", "rectify"], dropna=False, sort=False)
-    for marker, ((window, rectify), family) in zip(markers, families):
-        family = family.sort_values("sigma")
-        name = window if isinstance(rectify, str) else f"{window}, signed"
-        name += ", positive part" if rectify == "positive" else ""
-        mean, error = family["level"], family["difference_error"].fillna(0)
-        (line,) = ax.plot(family["sigma"], mean, marker=marker, markersize=3, label=name)
-        ax.fill_between(
-            family["sigma"], mean - error, mean + error, color=line.get_color(), alpha=0.2, lw=0
-        )
-    styles = itertools.cycle(("--", ":", "-."))
-    drawn: list[float] = []
-    for style, (name, row) in zip(styles, unfiltered.iterrows()):
-        if row["level"] not in drawn:
-            ax.axhline(row["level"], color="0.35", ls=style, lw=1.2, label=f"{name}, no filter")
-        drawn.append(row["level"])
-    if search.best_sigma is not None:
-        point = search.best_sigma, search.best_score
-        ax.plot(*point, "*", color="black", markersize=11, label=f"best, sigma = {point[0]:g}")
-        held_out = point[0], search.held_out_score
-        ax.plot(*held_out, "D", color="black", mfc="none", label="held out")
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter("")
-    ax.set_xlabel("sigma (cycles along the longest side)")
-    better = "higher" if search.higher_is_better else "lower"
-    ax.set_ylabel(f"{search.objective} ({better} is better)")
-    ax.legend(fontsize=7)
+        _, ax = plt.subplots(figsize=(3, 3.2), layout="constrained")
+    low, high = np.percentile(found.picture, [0.5, 99.5])
+    ax.imshow(found.picture, cmap="cividis", vmin=low, vmax=high)
+    ax.set_title(f"behind {found.layer}\ncheckerboard {found.checkerboard:.2f}", fontsize=8)
+    ax.tick_params(labelsize=7)
     return ax

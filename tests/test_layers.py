@@ -1,0 +1,418 @@
+"""
+Gradients at layers against networks whose gradients are known in closed form, and checkerboards.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers as kl
+
+from xplique_forgrad.layers import (
+    checkerboard_score,
+    layerwise_high_frequency,
+    mean_gradient_after,
+)
+from xplique_forgrad.layers.watch import spatial_layers
+from xplique_forgrad.spectrum import high_frequency_power
+
+
+def mean_of_maps(maps):
+    """A measure that is linear in the gradient."""
+    return np.asarray(maps).mean((1, 2))
+
+
+def one_score(shape, layers, weights):
+    """layers, then the sum of what they give times `weights`: the gradient there is `weights`."""
+    inputs = keras.Input(shape, name="image")
+    x = inputs
+    for layer in layers:
+        x = layer(x)
+    head = kl.Dense(1, use_bias=False, name="score")
+    model = keras.Model(inputs, head(kl.Flatten(name="flat")(x)))
+    head.set_weights([np.asarray(weights, np.float32).reshape(-1, 1)])
+    return model
+
+
+ONE = np.ones((2, 1), np.float32)
+
+
+class TestClosedForms:
+    def test_pointwise_network(self, rng):
+        """f(x) = sum_ij v_ij relu(w x_ij): the gradient is v behind the ReLU, v 1[w x > 0] before
+        it, and w v 1[w x > 0] at the input."""
+        v, w = rng.standard_normal((6, 5)), -1.5
+        model = one_score(
+            (6, 5, 1), [kl.Conv2D(1, 1, use_bias=False, name="conv"), kl.ReLU(name="relu")], v
+        )
+        model.get_layer("conv").set_weights([np.full((1, 1, 1, 1), w, np.float32)])
+        x = rng.standard_normal((2, 6, 5, 1)).astype(np.float32)
+        table = layerwise_high_frequency(model, x, ONE, measure=mean_of_maps).set_index("layer")
+
+        active = (w * x[..., 0] > 0) * v
+        expected = {"relu": v.mean(), "conv": active.mean(), "input": (w * active).mean()}
+        for layer, value in expected.items():
+            assert table.loc[layer, "mean"] == pytest.approx(value, rel=1e-5)
+        per_image = (w * active).mean((1, 2))
+        error = per_image.std(ddof=1) / np.sqrt(2)
+        assert table.loc["input", "standard_error"] == pytest.approx(error, rel=1e-5)
+
+    def test_strided_convolution_spreads_its_kernel(self, rng):
+        """A 2 x 2 kernel k of stride 2: the gradient at the input is v_ij k_ab at (2i+a, 2j+b)."""
+        v, kernel = rng.standard_normal((4, 3)), rng.standard_normal((2, 2))
+        model = one_score((8, 6, 1), [kl.Conv2D(1, 2, 2, use_bias=False, name="conv")], v)
+        model.get_layer("conv").set_weights([kernel[..., None, None]])
+        x = rng.standard_normal((2, 8, 6, 1)).astype(np.float32)
+        seen = {}
+
+        def remember(maps):
+            seen[maps.shape[1:]] = np.asarray(maps)
+            return np.zeros(len(maps))
+
+        table = layerwise_high_frequency(model, x, ONE, measure=remember)
+        np.testing.assert_allclose(seen[(4, 3)][0], v, rtol=1e-5)
+        np.testing.assert_allclose(seen[(8, 6)][1], np.kron(v, kernel), rtol=1e-5)
+        assert table["layer"].tolist() == ["input", "conv"]
+        assert table["stride"].tolist() == [1, 2]
+        assert table["height"].tolist() == [8, 4]
+
+    def test_a_layer_called_twice_is_two_places(self, rng):
+        v = rng.standard_normal((4, 4))
+        twice = kl.Conv2D(1, 1, use_bias=False, name="twice")
+        model = one_score((4, 4, 1), [twice, twice], v)
+        twice.set_weights([np.full((1, 1, 1, 1), 3, np.float32)])
+        table = layerwise_high_frequency(
+            model, np.ones((2, 4, 4, 1), np.float32), ONE, measure=mean_of_maps
+        ).set_index("layer")
+        assert table.index.tolist() == ["input", "twice", "twice (call 2)"]
+        np.testing.assert_allclose(table["mean"], v.mean() * np.array([9, 3, 1]), rtol=1e-5)
+
+    def test_tokens_are_laid_out_on_their_grid(self, rng):
+        """A patch embedding, a class token before it, and a head on all tokens."""
+        v = rng.standard_normal((1 + 12, 2))
+
+        class WithToken(kl.Layer):
+            def call(self, x):
+                return keras.ops.concatenate([keras.ops.zeros_like(x[:, :1]), x], axis=1)
+
+        model = one_score(
+            (8, 6, 3),
+            [kl.Conv2D(2, 2, 2, name="patches"), kl.Reshape((12, 2)), WithToken(name="token")],
+            v,
+        )
+        seen = {}
+
+        def remember(maps):
+            seen[len(seen)] = np.asarray(maps)
+            return np.zeros(len(maps))
+
+        x = rng.standard_normal((2, 8, 6, 3)).astype(np.float32)
+        table = layerwise_high_frequency(model, x, ONE, layers=["token"], measure=remember)
+        assert table[["height", "width", "channels"]].values.tolist()[1] == [4, 3, 2]
+        expected = v[1:].reshape(4, 3, 2).transpose(2, 0, 1)
+        np.testing.assert_allclose(seen[0][:2], expected, rtol=1e-5)
+
+
+class TestAgainstKeras:
+    def test_gradients_are_those_of_a_model_with_many_outputs(self, classifier, images):
+        inputs, targets, _ = images
+        names = ["stem_relu", "pool", "block2_shortcut", "block3_add"]
+        outputs = [classifier.get_layer(name).output for name in names]
+        cut = keras.Model(classifier.inputs, [*outputs, classifier.output])
+        x = tf.constant(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            *inner, logits = cut(x, training=False)
+            score = tf.reduce_sum(logits * targets)
+        gradients = dict(zip(["input", *names], tape.gradient(score, [x, *inner])))
+
+        table = layerwise_high_frequency(classifier, inputs, targets, layers=names)
+        assert table["layer"].tolist() == ["input", *names]
+        for _, row in table.iterrows():
+            by_channel = np.moveaxis(gradients[row["layer"]].numpy(), -1, 1)
+            maps = by_channel.reshape(-1, *by_channel.shape[2:])
+            alive = np.abs(maps).max((1, 2)) > 0
+            shares = np.where(alive, high_frequency_power(maps), np.nan)
+            per_image = np.nanmean(shares.reshape(len(inputs), -1), axis=1)
+            assert row["mean"] == pytest.approx(per_image.mean(), abs=1e-4)
+            assert row["zero_share"] == pytest.approx(1 - alive.mean())
+
+    def test_batches_and_selections_change_nothing(self, classifier, images):
+        inputs, targets, _ = images
+        whole = layerwise_high_frequency(classifier, inputs, targets).set_index("layer")
+        part = layerwise_high_frequency(
+            classifier, inputs, targets, ["block1_add", "pool"], batch_size=4
+        ).set_index("layer")
+        dataset = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(2)
+        streamed = layerwise_high_frequency(classifier, dataset, layers=["pool"])
+        # forward order, whatever that of the names
+        assert part.index.tolist() == ["input", "pool", "block1_add"]
+        np.testing.assert_allclose(part["mean"], whole.loc[part.index, "mean"], atol=1e-4)
+        assert streamed["mean"].iloc[1] == pytest.approx(whole.loc["pool", "mean"], abs=1e-4)
+        assert whole.attrs["nb_images"] == len(inputs)
+
+    def test_targets_are_the_predicted_class_by_default(self, classifier, images):
+        predicted = np.argmax(classifier(images.inputs), -1)
+        one_hot = np.eye(6, dtype=np.float32)[predicted]
+        expected = layerwise_high_frequency(classifier, images.inputs, one_hot, ["pool"])
+        found = layerwise_high_frequency(classifier, images.inputs, layers=["pool"])
+        np.testing.assert_array_equal(found["mean"], expected["mean"])
+
+    def test_the_model_is_left_as_it_was(self, classifier, images):
+        before = classifier(images.inputs).numpy()
+        layerwise_high_frequency(classifier, images.inputs, images.targets)
+
+        def fails(maps):
+            raise RuntimeError("stop")
+
+        with pytest.raises(RuntimeError, match="stop"):
+            layerwise_high_frequency(classifier, images.inputs, images.targets, measure=fails)
+        assert not any("call" in vars(layer) for layer in classifier.layers)
+        np.testing.assert_array_equal(classifier(images.inputs), before)
+
+    @pytest.mark.parametrize("measure", ["expected_frequency", "compressed_size"])
+    def test_measures_by_name_and_magnitudes(self, classifier, images, measure):
+        table = layerwise_high_frequency(
+            classifier, *images[:2], ["pool"], measure, rectify="magnitude"
+        )
+        assert (table["mean"] > 0).all()
+        assert table.attrs["measure"] == measure
+
+
+def make_body():
+    return [
+        kl.Conv2D(4, 3, 2, "same", name="first"),
+        kl.ReLU(name="relu"),
+        kl.MaxPooling2D(2, name="pool"),
+        kl.Conv2D(3, 3, padding="same", name="last"),
+    ]
+
+
+def sequential():
+    return keras.Sequential(
+        [keras.Input((16, 16, 3)), *make_body(), kl.GlobalAveragePooling2D(), kl.Dense(2)]
+    )
+
+
+def nested():
+    body = keras.Sequential([keras.Input((16, 16, 3)), *make_body()], name="body")
+    inputs = keras.Input((16, 16, 3))
+    return keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(body(inputs))))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.body = make_body()
+        self.head = kl.Dense(2)
+
+    def call(self, x):
+        for layer in self.body:
+            x = layer(x)
+        return self.head(keras.ops.mean(x, axis=(1, 2)))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 16, 16, 3), np.float32))
+    return model
+
+
+@pytest.mark.parametrize("build", [sequential, nested, subclassed])
+def test_all_kinds_of_models_give_the_same_table(build, rng):
+    inputs = rng.standard_normal((5, 16, 16, 3)).astype(np.float32)
+    targets = np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 1]]
+    reference, model = sequential(), build()
+    model.set_weights(reference.get_weights())
+    expected = layerwise_high_frequency(reference, inputs, targets)
+    table = layerwise_high_frequency(model, inputs, targets)
+    prefix = "body/" if build is nested else ""
+    names = ["input", *(prefix + name for name in ("first", "relu", "pool", "last"))]
+    assert table["layer"].tolist() == names
+    np.testing.assert_allclose(table["mean"], expected["mean"], rtol=1e-5)
+    assert table["stride"].tolist() == [1, 2, 1, 2, 1]
+
+
+def test_half_precision_layers(rng):
+    model = one_score(
+        (8, 8, 1), [kl.Conv2D(1, 3, padding="same", dtype="mixed_float16")], np.ones((8, 8))
+    )
+    table = layerwise_high_frequency(model, rng.random((2, 8, 8, 1)).astype(np.float32), ONE)
+    assert np.isfinite(table["mean"]).all()
+
+
+def test_dead_channels_are_left_out_and_counted(rng):
+    weights = np.zeros((4, 4, 2))
+    weights[..., 0] = np.indices((4, 4)).sum(0) % 2
+    model = one_score((4, 4, 2), [kl.ReLU(name="relu")], weights)
+    x = 1 + rng.random((2, 4, 4, 2)).astype(np.float32)
+    table = layerwise_high_frequency(model, x, ONE, measure=mean_of_maps).set_index("layer")
+    assert table.loc["relu", "mean"] == pytest.approx(0.5)
+    assert table.loc["relu", "zero_share"] == 0.5
+    dead = layerwise_high_frequency(model, -x, ONE, measure=mean_of_maps).set_index("layer")
+    assert dead.loc["input", "mean"] == 0
+    assert dead.loc["input", "zero_share"] == 1
+
+
+class TestBadInput:
+    def test_callables_cannot_be_differentiated(self, images):
+        with pytest.raises(TypeError, match=r"keras\.Model"):
+            layerwise_high_frequency(lambda x: x, images.inputs, images.targets)
+
+    def test_models_without_spatial_layers(self):
+        model = keras.Sequential([keras.Input((4, 4, 1)), kl.Flatten(), kl.Dense(2)])
+        with pytest.raises(ValueError, match="no spatial layers"):
+            layerwise_high_frequency(model, np.ones((2, 4, 4, 1), np.float32))
+
+    def test_models_of_tables(self):
+        model = keras.Sequential([keras.Input((4,)), kl.Dense(2)])
+        with pytest.raises(ValueError, match="images"):
+            layerwise_high_frequency(model, np.ones((2, 4), np.float32))
+
+    def test_unknown_layers(self, classifier, images):
+        with pytest.raises(ValueError, match="block1_conv1"):
+            layerwise_high_frequency(classifier, images.inputs, images.targets, ["block1_conv"])
+        with pytest.raises(ValueError, match="No layer"):
+            mean_gradient_after(classifier, "zzz", images.inputs)
+        with pytest.raises(TypeError, match="layers"):
+            layerwise_high_frequency(classifier, images.inputs, images.targets, 3)
+
+    def test_names_that_stand_for_several(self):
+        inner = [
+            keras.Sequential([keras.Input((8, 8, 1)), kl.Conv2D(1, 3, name="conv")], name=name)
+            for name in ("a", "b")
+        ]
+        model = one_score((8, 8, 1), [inner[0], kl.ZeroPadding2D(1), inner[1]], np.ones((6, 6)))
+        with pytest.raises(ValueError, match="a/conv, b/conv"):
+            layerwise_high_frequency(model, np.ones((2, 8, 8, 1), np.float32), ONE, ["conv"])
+
+    def test_inputs_and_targets_that_disagree(self, classifier, images):
+        with pytest.raises(ValueError, match="same N"):
+            layerwise_high_frequency(classifier, images.inputs, images.targets[:2])
+        with pytest.raises(ValueError, match="one-hot"):
+            layerwise_high_frequency(classifier, images.inputs, images.targets[:, :3])
+        with pytest.raises(ValueError, match="wants"):
+            layerwise_high_frequency(classifier, images.inputs[:, :50], images.targets)
+
+    def test_gradients_that_are_not_finite(self):
+        model = one_score((4, 4, 1), [kl.ReLU(name="relu")], np.full((4, 4), np.inf))
+        with pytest.raises(ValueError, match="relu"):
+            layerwise_high_frequency(model, np.ones((2, 4, 4, 1), np.float32), ONE)
+
+    def test_measures(self, classifier, images):
+        with pytest.raises(ValueError, match="high_frequency_power"):
+            layerwise_high_frequency(classifier, *images[:2], measure="entropy")
+        with pytest.raises(ValueError, match="one finite number a map"):
+            layerwise_high_frequency(classifier, *images[:2], measure=lambda maps: np.zeros(1))
+
+    def test_batch_size(self, classifier, images):
+        with pytest.raises(ValueError, match="batch_size"):
+            layerwise_high_frequency(classifier, *images[:2], batch_size=0)
+
+    def test_scores_without_a_gradient(self, classifier, images):
+        with pytest.raises(ValueError, match="no gradient"):
+            layerwise_high_frequency(
+                classifier,
+                *images[:2],
+                operator=lambda f, x, y: tf.cast(tf.argmax(f(x), -1), tf.float32),
+            )
+
+
+class TestCheckerboard:
+    @pytest.mark.parametrize("stride", [2, 3, 4])
+    def test_is_the_energy_at_the_alias_frequencies(self, rng, stride):
+        pictures = rng.random((4, 24, 36))
+        power = np.abs(np.fft.fft2(pictures)) ** 2
+        power[:, 0, 0] = 0
+        alias = power[:, :: 24 // stride, :: 36 // stride].sum((1, 2))
+        np.testing.assert_allclose(checkerboard_score(pictures, stride), alias / power.sum((1, 2)))
+
+    def test_pure_patterns_score_one_and_constants_zero(self):
+        rows, columns = np.indices((9, 11))
+        pictures = [(rows + columns) % 2, rows % 2 + 3 * (columns % 2), np.ones((9, 11))]
+        np.testing.assert_allclose(checkerboard_score(pictures), [1, 1, 0], atol=1e-12)
+
+    def test_noise_scores_what_it_should(self, rng):
+        found = checkerboard_score(rng.standard_normal((4000, 12, 15)), 3)
+        expected = (3**2 - 1) / (12 * 15 - 1)
+        assert found.mean() == pytest.approx(expected, abs=4 * found.std() / 4000**0.5)
+
+    def test_bad_pictures(self):
+        with pytest.raises(ValueError, match="shape"):
+            checkerboard_score(np.ones((8, 8)))
+        with pytest.raises(ValueError, match="NaN"):
+            checkerboard_score(np.full((1, 8, 8), np.nan))
+        for stride in (1, 9, 2.5, True):
+            with pytest.raises(ValueError, match="stride"):
+                checkerboard_score(np.ones((1, 8, 8)), stride)
+
+
+class TestMeanGradient:
+    X = np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32)
+    Y = np.ones((3, 1), np.float32)
+
+    def test_a_convolution_of_one_pixel_leaves_holes(self):
+        layer = kl.Conv2D(1, 1, 2, use_bias=False, name="down", kernel_initializer="ones")
+        model = one_score((8, 8, 1), [layer], np.full((4, 4), 2.0))
+        found = mean_gradient_after(model, "down", self.X, self.Y)
+        expected = np.zeros((8, 8))
+        expected[::2, ::2] = 2
+        np.testing.assert_allclose(found.picture, expected)
+        assert found.checkerboard == pytest.approx(1)
+        assert (found.stride, found.layer, found.nb_images) == (2, "down", 3)
+        assert found.expected_of_noise == pytest.approx(3 / 63)
+
+    @pytest.mark.parametrize(("size", "score"), [(2, 0), (3, None)])
+    def test_average_pooling_is_even_unless_its_windows_overlap(self, size, score):
+        layer = kl.AveragePooling2D(size, 2, "valid", name="down")
+        outputs = (8 - size) // 2 + 1
+        model = one_score((8, 8, 1), [layer], np.ones((outputs, outputs)))
+        found = mean_gradient_after(model, "down", self.X, self.Y)
+        # how many windows hold each pixel
+        inside = np.array(
+            [sum(2 * i <= p < 2 * i + size for i in range(outputs)) for p in range(8)]
+        )
+        np.testing.assert_allclose(found.picture, np.outer(inside, inside) / size**2, rtol=1e-5)
+        if score is None:
+            assert found.checkerboard > 0.3
+        else:
+            assert found.checkerboard == score
+
+    def test_only_what_comes_through_the_layer_counts(self):
+        """Beside a shortcut: the gradient behind the layer, not that of what both are given."""
+        inputs = keras.Input((8, 8, 1))
+        branch = kl.Conv2D(1, 1, use_bias=False, name="branch", kernel_initializer="ones")(inputs)
+        outputs = kl.Flatten()(kl.Add()([branch, inputs]))
+        head = kl.Dense(1, use_bias=False, kernel_initializer="ones")
+        found = mean_gradient_after(keras.Model(inputs, head(outputs)), "branch", self.X, self.Y)
+        np.testing.assert_allclose(found.picture, 1)
+
+    def test_signs_cancel_unless_rectified(self):
+        weights = np.where(np.indices((8, 8)).sum(0) % 2, 1.0, -1.0)
+        layer = kl.Conv2D(2, 1, use_bias=False, name="two")
+        model = one_score((8, 8, 1), [layer], np.stack([weights, weights], -1))
+        layer.set_weights([np.array([1.0, -1.0]).reshape(1, 1, 1, 2)])
+        tail = kl.Activation("linear", name="after")
+        model = one_score((8, 8, 2), [tail, kl.ReLU()], np.stack([weights, -weights], -1))
+        x = np.ones((3, 8, 8, 2), np.float32)
+        mean = {
+            rectify: mean_gradient_after(model, model.layers[2], x, self.Y, rectify=rectify).picture
+            for rectify in (None, "magnitude", "positive")
+        }
+        np.testing.assert_allclose(mean[None], 0)
+        np.testing.assert_allclose(mean["magnitude"], 1)
+        np.testing.assert_allclose(mean["positive"], 0.5)
+
+    def test_one_layer_called_once(self):
+        twice = kl.ReLU(name="twice")
+        model = one_score((8, 8, 1), [twice, twice], np.ones((8, 8)))
+        with pytest.raises(ValueError, match="more than once"):
+            mean_gradient_after(model, "twice", self.X, self.Y)
+        with pytest.raises(ValueError, match=r"pictures|spatial"):
+            mean_gradient_after(model, "score", self.X, self.Y)
+
+
+def test_paths_of_nested_models():
+    assert list(spatial_layers(nested()))[:4] == [
+        f"body/{n}" for n in ("first", "relu", "pool", "last")
+    ]

@@ -1,0 +1,104 @@
+"""
+The score of the targets as a function that can be differentiated, and what its models must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from xplique.commons.operators_operations import get_inference_function
+
+from .samples import Samples, check_one_hot
+
+# gives the scores (N,) of inputs (N, ...) and targets (N, output_size)
+Scorer = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def check_differentiable(model: Any) -> None:
+    """Raise a TypeError unless the model is one of Keras, and a ValueError unless it is built."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` is a {type(model).__name__}; give a keras.Model. The gradients of a plain "
+            "callable (a function, a model of another library) are not known."
+        )
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so it has no weights yet; call it once on a "
+            "batch of inputs."
+        )
+
+
+def make_scorer(model: keras.Model, operator: Any = None) -> Scorer:
+    """
+    The score f(x) . y of Xplique's operator, with the layers at inference.
+
+    A plain function, so that layers may be watched while it runs; trace it for speed.
+    """
+    inference, _ = get_inference_function(model, operator)
+    # a tf.function of its own would keep every model that it was ever traced with
+    score: Any = getattr(inference, "python_function", inference)
+
+    def scorer(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        return tf.cast(score(lambda x: model(x, training=False), inputs, targets), tf.float32)
+
+    return scorer
+
+
+def make_gradient(scorer: Scorer) -> Scorer:
+    """The gradient of the scores with respect to the inputs, as a graph for any batch."""
+
+    @tf.function(reduce_retracing=True)
+    def gradient(inputs, targets):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            scores = scorer(inputs, targets)
+        return tape.gradient(scores, inputs)
+
+    return gradient
+
+
+def differentiable_samples(
+    model: keras.Model, inputs: Any, targets: Any = None, operator: Any = None
+) -> Samples:
+    """
+    Inputs and targets of a model that is to be differentiated, checked.
+
+    Targets of None stand for the class that the model predicts, one-hot.
+    """
+    check_differentiable(model)
+    if targets is None and not isinstance(inputs, (tf.data.Dataset, Samples)):
+        outputs = _predict(model, np.asarray(inputs))
+        if outputs.ndim != 2:
+            raise ValueError(
+                f"`targets` is None and the model's outputs have shape {outputs.shape}, which "
+                "name no predicted class; give targets."
+            )
+        targets = np.eye(outputs.shape[1], dtype=np.float32)[np.argmax(outputs, axis=1)]
+    samples = Samples(inputs, targets, model)
+    expected: Any = getattr(model, "input_shape", None)
+    if isinstance(expected, tuple):
+        found = samples.probe[0].shape
+        fits = len(found) == len(expected) and all(
+            wanted in (None, size) for wanted, size in zip(expected[1:], found[1:])
+        )
+        if not fits:
+            raise ValueError(
+                f"The inputs have shape {('N', *found[1:])} and the model wants "
+                f"{('N', *expected[1:])}."
+            )
+    if operator is None:
+        check_one_hot(samples, model)
+    return samples
+
+
+def _predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """The model's outputs, in batches."""
+    parts = [
+        np.asarray(model(inputs[start : start + batch_size], training=False))
+        for start in range(0, len(inputs), batch_size)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,376 @@
+"""
+One report on where the high frequencies of a model's saliency maps come from.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from ..filtering.checks import check_seed
+from ..gradients import Scorer, differentiable_samples, make_gradient, make_scorer
+from ..samples import Samples
+from ..spectrum import RingCorrelation, fourier_ring_correlation, high_frequency_power
+from .curves import (
+    MeanGradient,
+    channel_values,
+    checkerboard_score,
+    image_means,
+    layer_table,
+    mean_and_error,
+    visit_all,
+)
+from .surgery import PredictionChange, Surgery, replace_downsampling
+from .watch import INPUT
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """
+    What `diagnose` found: `print` it, `plot` it, or take its tables.
+
+    Attributes
+    ----------
+    model_name
+        Name of the model.
+    nb_images
+        Number of images.
+    layers
+        One row a layer that has one picture before and one behind it: "layer", "type", "height",
+        "width" and "channels" of what it was given, "stride", "before" and "after", the share of
+        high frequency of the gradient as it reaches the layer and once it has gone back through
+        it, "injected", after less before, with its "standard_error" over images, and
+        "checkerboard", the score of the mean magnitude behind a layer that downsamples.
+    curve, twin_curve
+        Tables as of `layerwise_high_frequency`, of the model and of its twin without
+        downsampling by strides and max pooling (None where there is no twin).
+    map_share, twin_map_share
+        Share of power beyond a quarter of the size of each image's saliency map, of shape (N,).
+    grid
+        The mean magnitude of the gradient at the input, and how much of a checkerboard it is at the
+        stride, of those of the model, where it is most of one. Its layer is "input".
+    surgery
+        How the twin was made; None where Keras cannot copy the model.
+    change
+        How the twin's predictions differ; None without a twin, or where there are no classes.
+    correlation
+        Fourier ring correlation of the saliency maps of two noisy copies of the images.
+    sigma
+        Cutoff to start from: up to it, the correlation is 0.5 or more.
+    """
+
+    model_name: str
+    nb_images: int
+    layers: pd.DataFrame
+    curve: pd.DataFrame
+    twin_curve: pd.DataFrame | None
+    map_share: np.ndarray
+    twin_map_share: np.ndarray | None
+    grid: MeanGradient
+    surgery: Surgery | None
+    change: PredictionChange | None
+    correlation: RingCorrelation
+    sigma: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """The layers, those that inject most first."""
+        return self.layers.sort_values("injected", ascending=False, ignore_index=True)
+
+    def by_type(self) -> pd.DataFrame:
+        """
+        Mean injection by type of layer, those that downsample apart, the strongest first.
+
+        Returns
+        -------
+        table
+            One row a type: its number of layers, and the mean of "injected" over them.
+        """
+        kinds = self.layers["type"].where(self.layers["stride"] == 1, _strided(self.layers))
+        table = self.layers.groupby(kinds)["injected"].agg(["count", "mean"])
+        return table.sort_values("mean", ascending=False)
+
+    def __str__(self) -> str:
+        lines = [
+            f"Where high frequencies of {self.model_name!r} come from ({self.nb_images} images)",
+            "",
+            f"Saliency maps hold {_mean(self.map_share)} of their power beyond a quarter of their",
+            f"size, gradients at the input {self.curve['mean'].iloc[0]:.2f} (white noise: 0.80).",
+        ]
+        if self.grid.checkerboard > 5 * self.grid.expected_of_noise:
+            lines += [
+                f"The maps share a grid of {self.grid.stride} pixels: checkerboard score "
+                f"{self.grid.checkerboard:.3f} (white noise: {self.grid.expected_of_noise:.4f}).",
+            ]
+        else:
+            lines += ["The maps share no grid."]
+        shown = self.to_frame().head(8)
+        shown = shown.assign(
+            layer=shown["layer"].str.slice(0, 40),
+            size=shown["height"].astype(str) + " x " + shown["width"].astype(str),
+            type=shown["type"].where(shown["stride"] == 1, _strided(shown)),
+        )
+        columns = ["layer", "type", "size", "before", "after", "injected", "standard_error"]
+        lines += [
+            "",
+            "Layers that inject most on the way back (share of the gradient's power at high",
+            "frequency as it reaches the layer, and behind it):",
+            "",
+            shown[columns].to_string(index=False, float_format="{:.2f}".format),
+            "",
+            "By type of layer:",
+            "",
+            self.by_type().head(6).to_string(float_format="{:.2f}".format),
+            "",
+        ]
+        if self.surgery is not None and not self.surgery.replaced:
+            lines += ["It downsamples by no max pooling and no strided convolution."]
+        elif self.surgery is not None and self.twin_map_share is not None:
+            lines += [
+                f"With average pooling in {len(self.surgery.replaced)} places, the same weights "
+                f"give maps with {_mean(self.twin_map_share)}.",
+                *(textwrap.wrap(str(self.change), 95) if self.change is not None else []),
+                "The twin is another function: it shows where the noise comes from, not how to "
+                "explain this model.",
+            ]
+        else:
+            lines += ["No twin: Keras cannot copy this model."]
+        lines += [
+            "",
+            f"Start from sigma = {self.sigma:g}: up to there, maps of two noisy copies of the "
+            "images agree. Then search:",
+            f"SigmaOptimizer(Saliency(model), sigmas={_candidates(self)}).search(inputs, targets)",
+        ]
+        return "\n".join(lines)
+
+    def plot(self) -> Any:
+        """
+        Draw curves, layers, the shared grid and the correlation.
+
+        Returns
+        -------
+        figure
+            The matplotlib figure.
+        """
+        from ..plots import diagnosis
+
+        return diagnosis(self)
+
+
+def diagnose(
+    model: keras.Model,
+    inputs: Any,
+    targets: Any = None,
+    *,
+    noise: float = 0.2,
+    seed: int = 0,
+    operator: Any = None,
+    batch_size: int = 16,
+) -> Diagnosis:
+    """
+    Find out why a model's saliency maps are noisy, or a grid, and where to start filtering them.
+
+    - Which layers inject high frequencies: the gradient is measured as it reaches each layer, and
+      once it has gone back through it. For a layer that downsamples by s, high frequency is what
+      lies beyond 1 / (2 s) cycles per pixel along either axis: the layer's output cannot hold it,
+      so all of it comes from the layer. For the others it is what lies beyond a quarter of the
+      size.
+    - What surgery would change: the same for a copy that downsamples by average pooling
+      (`replace_downsampling`), and how far its predictions differ.
+    - Which cutoff to start from: the resolution of the maps, the radius up to which those of two
+      copies of the images with Gaussian noise agree by `fourier_ring_correlation` of 0.5. It is a
+      guess that knows nothing of faithfulness; `SigmaOptimizer` finds the cutoff that does.
+
+    Some 16 to 64 images are enough.
+
+    Parameters
+    ----------
+    model
+        Keras model of images with logits out, see `layerwise_high_frequency`.
+    inputs
+        Images of shape (N, H, W, C), or a `tf.data.Dataset` of pairs (inputs, targets), which is
+        held in memory.
+    targets
+        One-hot labels of shape (N, output_size); None with a dataset, and otherwise for the class
+        that the model predicts.
+    noise
+        Standard deviation of the noise in the two copies, over the range of the inputs. The default
+        is that of Xplique's SmoothGrad.
+    seed
+        Seed of the noise.
+    operator
+        Function g(model, inputs, targets) that gives the scores, or a task of Xplique; None for
+        the output of the target.
+    batch_size
+        Number of images at once.
+
+    Returns
+    -------
+    diagnosis
+        `Diagnosis`.
+
+    Raises
+    ------
+    ValueError
+        If the model has no spatial layers, or inputs and targets disagree with it.
+    TypeError
+        If the model is no Keras model.
+
+    Examples
+    --------
+    >>> from xplique_forgrad.demo import load_classifier, load_images
+    >>> diagnosis = diagnose(load_classifier(), *load_images(4)[:2])
+    >>> diagnosis.layers["injected"].idxmax() >= 0 and diagnosis.sigma >= 1
+    True
+    """
+    check_seed(seed)
+    if not (isinstance(noise, (int, float)) and 0 < noise < np.inf):
+        raise ValueError(f"`noise` is {noise!r}; give a positive number, such as 0.2.")
+    samples = _in_memory(differentiable_samples(model, inputs, targets, operator))
+    layers, curve = _look(model, samples, operator, batch_size)
+    gradient = make_gradient(make_scorer(model, operator))
+    maps, mean_map = _saliency(gradient, samples, batch_size)
+    surgery = change = twin_curve = twin_share = None
+    try:
+        surgery = replace_downsampling(model)
+    except (TypeError, ValueError) as error:
+        warnings.warn(f"There is no twin without downsampling: {error}", stacklevel=2)
+    if surgery is not None and surgery.replaced:
+        if operator is None and samples.targets.ndim == 2 and samples.targets.shape[1] > 1:
+            change = surgery.compare(samples.inputs, samples.targets, batch_size)
+        _, twin_curve = _look(surgery.model, samples, operator, batch_size)
+        twin_gradient = make_gradient(make_scorer(surgery.model, operator))
+        twin_maps, _ = _saliency(twin_gradient, samples, batch_size)
+        twin_share = high_frequency_power(twin_maps)
+    deviation = noise * float(np.ptp(samples.inputs))
+    generator = np.random.default_rng(seed)
+    copies = []
+    for _ in range(2):
+        drawn = generator.standard_normal(samples.inputs.shape, np.float32)
+        noisy = Samples(samples.inputs + deviation * drawn, samples.targets)
+        copies.append(_saliency(gradient, noisy, batch_size)[0])
+    correlation = fourier_ring_correlation(*copies)
+    return Diagnosis(
+        model_name=model.name,
+        nb_images=len(maps),
+        layers=layers,
+        curve=curve,
+        twin_curve=twin_curve,
+        map_share=high_frequency_power(maps),
+        twin_map_share=twin_share,
+        grid=_shared_grid(mean_map, curve["height"], len(maps)),
+        surgery=surgery,
+        change=change,
+        correlation=correlation,
+        sigma=correlation.resolution(),
+    )
+
+
+def _in_memory(samples: Samples) -> Samples:
+    if samples.dataset is None:
+        return samples
+    _, inputs, targets = zip(*samples.batches(64))
+    return Samples(np.concatenate(inputs), np.concatenate(targets))
+
+
+def _look(
+    model: keras.Model, samples: Samples, operator: Any, batch_size: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each layer injects, and the curve of the gradients at their outputs, in one pass."""
+    outputs: dict[str, list[np.ndarray]] = {}
+    behind: dict[str, list[np.ndarray]] = {}
+    pictures: dict[str, Any] = {}
+
+    def visit(place, gradient):
+        if place.side == "output":
+            found = channel_values(high_frequency_power, place, gradient)
+            outputs.setdefault(place.name, []).append(found)
+            return
+        measure = high_frequency_power
+        if place.stride > 1:
+            # what the output's grid cannot hold
+            sigma = max(place.grid) / (2 * place.stride)
+            measure = partial(high_frequency_power, sigma=sigma, window="box")
+            picture = tf.reduce_sum(tf.abs(gradient), (0, 3)).numpy()
+            pictures[place.name] = pictures.get(place.name, 0) + picture
+        behind.setdefault(place.name, []).append(channel_values(measure, place, gradient))
+
+    sides = ("input", "output")
+    places = visit_all(model, samples, None, visit, operator, batch_size, sides)
+    rows = []
+    for place in places:
+        if place.side == "output" or place.name not in behind.keys() & outputs.keys():
+            continue
+        after, before = image_means(behind[place.name]), image_means(outputs[place.name])
+        before = 0 * before if place.stride > 1 else before
+        injected, error = mean_and_error(after - before)
+        score = 0.0
+        if place.stride > 1 and min(place.grid) >= place.stride:
+            score = float(checkerboard_score(pictures[place.name][None], place.stride)[0])
+        rows.append(
+            {
+                "layer": place.name,
+                "type": place.kind,
+                "height": place.grid[0],
+                "width": place.grid[1],
+                "channels": place.channels,
+                "stride": place.stride,
+                "before": mean_and_error(before)[0],
+                "after": mean_and_error(after)[0],
+                "injected": injected,
+                "standard_error": error,
+                "checkerboard": score,
+            }
+        )
+    curve = layer_table([place for place in places if place.side == "output"], outputs)
+    curve.attrs.update(measure="high_frequency_power", rectify=None, nb_images=len(samples))
+    return pd.DataFrame(rows), curve
+
+
+def _saliency(gradient: Scorer, samples: Samples, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Saliency maps (N, H, W), the largest magnitude over channels, and the mean magnitude."""
+    magnitudes = [
+        np.abs(gradient(tf.constant(inputs), tf.constant(targets)).numpy())
+        for _, inputs, targets in samples.batches(batch_size)
+    ]
+    maps = np.concatenate([values.max(axis=-1) for values in magnitudes])
+    return maps, np.concatenate([values.mean(axis=-1) for values in magnitudes]).mean(axis=0)
+
+
+def _shared_grid(mean_map: np.ndarray, heights: pd.Series, nb_images: int) -> MeanGradient:
+    """The mean map at the stride of which it is most of a checkerboard, beyond chance."""
+    reached = {round(len(mean_map) / height) for height in heights}
+    fitting = sorted(stride for stride in reached if 1 < stride <= min(mean_map.shape) // 4) or [2]
+    grids = []
+    for stride in fitting:
+        score = float(checkerboard_score(mean_map[np.newaxis], stride)[0])
+        expected = (stride**2 - 1) / (mean_map.size - 1)
+        grids.append(MeanGradient(mean_map, INPUT, stride, score, expected, nb_images))
+    beyond = [grid.checkerboard - grid.expected_of_noise for grid in grids]
+    # what repeats every 2 pixels repeats every 4 too
+    enough = max(beyond) - 0.1 * abs(max(beyond))
+    return next(grid for grid, value in zip(grids, beyond) if value >= enough)
+
+
+def _strided(layers: pd.DataFrame) -> pd.Series:
+    return layers["type"] + " / " + layers["stride"].astype(str)
+
+
+def _mean(values: np.ndarray) -> str:
+    mean, error = mean_and_error(values)
+    return f"{mean:.2f} ± {error:.2f}"
+
+
+def _candidates(diagnosis: Diagnosis) -> list[float]:
+    """Cutoffs around the guess, four times below to four times above."""
+    highest = diagnosis.correlation.radius[-1]
+    factors = (0.25, 0.5, 0.7, 1, 1.4, 2, 4)
+    sigmas = {round(min(max(1.0, factor * diagnosis.sigma), highest)) for factor in factors}
+    return sorted(sigmas)

@@ -1,0 +1,20 @@
+"""
+Arrays and records into matplotlib Axes. No global style is touched and nothing is shown.
+"""
+
+from .bars import band_bars, content_bars, diagnosis
+from .curves import layer_curves, residual_curves, ring_correlation, sigma_curve
+from .pictures import map_gallery, mean_gradient, signature_grid
+
+__all__ = [
+    "band_bars",
+    "content_bars",
+    "diagnosis",
+    "layer_curves",
+    "map_gallery",
+    "mean_gradient",
+    "residual_curves",
+    "ring_correlation",
+    "sigma_curve",
+    "signature_grid",
+]

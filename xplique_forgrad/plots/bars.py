@@ -1,0 +1,182 @@
+"""
+Measures by method, by band and by layer as bars, and the diagnosis that holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .curves import layer_curves, ring_correlation
+from .pictures import mean_gradient
+from .style import COLOURS, check_mapping
+
+
+def content_bars(
+    contents: Mapping[str, Any],
+    *,
+    families: Mapping[str, str] | None = None,
+    label: str = "high-frequency content",
+    ax: Any = None,
+) -> Any:
+    """
+    Draw the mean of a measure by method, with its standard error over the images.
+
+    Parameters
+    ----------
+    contents
+        Method and its values, one an image, of shape (N,): `spectrum.high_frequency_power`, ...
+    families
+        Family of each method, such as "white-box"; each gets a colour and a hatching of its own.
+    label
+        What the values are, with their unit.
+    ax
+        Axes of matplotlib to draw on; new ones if None.
+
+    Returns
+    -------
+    ax
+        The Axes.
+
+    Raises
+    ------
+    TypeError
+        If `contents` is no mapping.
+
+    Examples
+    --------
+    >>> ax = content_bars({"Saliency": [0.5, 0.6], "Rise": [0.1, 0.2]}, label="share of power")
+    >>> [round(float(bar.get_width()), 2) for bar in ax.patches]
+    [0.55, 0.15]
+    """
+    check_mapping("contents", contents, "{'Saliency': high_frequency_power(explanations)}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 0.35 * len(contents) + 0.9), layout="constrained")
+    named = {method: (families or {}).get(method) for method in contents}
+    styles = dict(zip(dict.fromkeys(named.values()), zip(COLOURS, ("", "///", "...", "xxx"))))
+    labelled = set()
+    for method, values in contents.items():
+        values = np.asarray(values, np.float64)
+        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+        family = named[method]
+        colour, hatch = styles.get(family, ("0.5", ""))
+        ax.barh(
+            method,
+            values.mean(),
+            xerr=error,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            ecolor="black",
+            capsize=2,
+            label=family if family not in labelled else None,
+        )
+        labelled.add(family)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"{label} (mean ± standard error)")
+    if families:
+        ax.legend(fontsize=7)
+    return ax
+
+
+def band_bars(table: Any, *, axes: Any = None) -> Any:
+    """
+    Draw the energy of each band of frequencies and, if scored, what each adds.
+
+    Parameters
+    ----------
+    table
+        A table of `spectrum.band_importance`.
+    axes
+        Axes of matplotlib to draw on, two for a table with scores and one else; new ones if None.
+
+    Returns
+    -------
+    axes
+        Array of Axes: energy, then what each band adds to the score.
+
+    Examples
+    --------
+    >>> from xplique_forgrad.spectrum import band_importance
+    >>> len(band_bars(band_importance(np.random.rand(2, 32, 32))))
+    1
+    """
+    columns = {"energy": "share of the energy", "added": "added to the score"}
+    columns = {name: label for name, label in columns.items() if name in table}
+    if axes is None:
+        _, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 3), squeeze=False)
+        axes[0, 0].figure.set_layout_engine("constrained")
+    axes = np.ravel(axes)
+    names = ["mean"] + [f"{row.low:g}-{row.high:.4g}" for row in table.iloc[1:].itertuples()]
+    for axis, (name, label), colour in zip(axes, columns.items(), COLOURS):
+        # the score of a constant map is where the sum begins, no band
+        shown = slice(1 if name == "added" else 0, None)
+        axis.bar(
+            names[shown],
+            table[name].iloc[shown],
+            yerr=table[f"{name}_error"].iloc[shown],
+            color=colour,
+            capsize=2,
+        )
+        axis.axhline(0, color="0.3", lw=0.8)
+        axis.tick_params(axis="x", rotation=45, labelsize=7)
+        axis.set_xlabel("band (cycles along the longest side)", fontsize=8)
+        axis.set_ylabel(f"{label} (± standard error)", fontsize=8)
+    return axes
+
+
+def diagnosis(found: Any) -> Any:
+    """
+    Draw a diagnosis: the curves of the model and its twin, the layers that inject most, the grid
+    that maps share, and up to which radius maps of noisy copies agree.
+
+    Parameters
+    ----------
+    found
+        A `Diagnosis`: `layers.diagnose`.
+
+    Returns
+    -------
+    figure
+        The matplotlib figure.
+    """
+    figure, axes = plt.subplots(
+        2, 2, figsize=(11, 7.5), width_ratios=(1.7, 1), layout="constrained"
+    )
+    curves = {"as it is": found.curve}
+    if found.twin_curve is not None:
+        curves["twin of average pooling"] = found.twin_curve
+    layer_curves(curves, ax=axes[0, 0])
+    shown = found.to_frame().head(12).iloc[::-1]
+    is_strided = shown["stride"] > 1
+    for flags, colour, hatch, label in (
+        (is_strided, COLOURS[3], "///", "downsamples"),
+        (~is_strided, COLOURS[0], "", "keeps the size"),
+    ):
+        axes[1, 0].barh(
+            np.flatnonzero(flags),
+            shown.loc[flags, "injected"],
+            xerr=shown.loc[flags, "standard_error"],
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            capsize=2,
+            label=label,
+        )
+    axes[1, 0].set_yticks(range(len(shown)), shown["layer"], fontsize=7)
+    axes[1, 0].set_xlabel("high frequency injected (share of power, ± standard error)")
+    axes[1, 0].legend(fontsize=7, loc="lower right")
+    mean_gradient(found.grid, ax=axes[0, 1])
+    axes[0, 1].set_title(
+        f"mean |gradient| at the input\ncheckerboard of {found.grid.stride} pixels: "
+        f"{found.grid.checkerboard:.3f}",
+        fontsize=8,
+    )
+    ring_correlation({"maps of two noisy copies": found.correlation}, ax=axes[1, 1])
+    axes[1, 1].axvline(found.sigma, color=COLOURS[3], ls="--", label=f"sigma = {found.sigma:g}")
+    axes[1, 1].legend(fontsize=7)
+    figure.suptitle(f"{found.model_name}, {found.nb_images} images", fontsize=10)
+    return figure

@@ -1,0 +1,221 @@
+"""
+Scores, residuals and spectra as curves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import LogLocator
+
+from .style import COLOURS, check_mapping
+
+
+def sigma_curve(search: Any, *, ax: Any = None) -> Any:
+    """
+    Draw the mean score over sigma, one curve a window and rectification.
+
+    The best cutoff is marked at its mean score, and the others lie below it by their paired
+    differences, so that candidates that a race scored on fewer images can be compared; the band is
+    one standard error of that difference. The held-out score of the choice is a diamond, and the
+    maps without a filter are horizontal lines.
+
+    Parameters
+    ----------
+    search
+        A `SigmaSearch`.
+    ax
+        Axes of matplotlib to draw on; new ones if None.
+
+    Returns
+    -------
+    ax
+        The Axes.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    table = search.to_frame()
+    table["level"] = search.best_score + table["difference"]
+    unfiltered, filtered = table[table["sigma"].isna()], table[table["sigma"].notna()]
+    markers = itertools.cycle("os^Dv<>p")
+    families = filtered.groupby(["window", "rectify"], dropna=False, sort=False)
+    for marker, ((window, rectify), family) in zip(markers, families):
+        family = family.sort_values("sigma")
+        name = window if isinstance(rectify, str) else f"{window}, signed"
+        name += ", positive part" if rectify == "positive" else ""
+        mean, error = family["level"], family["difference_error"].fillna(0)
+        (line,) = ax.plot(family["sigma"], mean, marker=marker, markersize=3, label=name)
+        ax.fill_between(
+            family["sigma"], mean - error, mean + error, color=line.get_color(), alpha=0.2, lw=0
+        )
+    styles = itertools.cycle(("--", ":", "-."))
+    drawn: list[float] = []
+    for style, (name, row) in zip(styles, unfiltered.iterrows()):
+        if row["level"] not in drawn:
+            ax.axhline(row["level"], color="0.35", ls=style, lw=1.2, label=f"{name}, no filter")
+        drawn.append(row["level"])
+    if search.best_sigma is not None:
+        point = search.best_sigma, search.best_score
+        ax.plot(*point, "*", color="black", markersize=11, label=f"best, sigma = {point[0]:g}")
+        held_out = point[0], search.held_out_score
+        ax.plot(*held_out, "D", color="black", mfc="none", label="held out")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
+    ax.set_xlabel("sigma (cycles along the longest side)")
+    better = "higher" if search.higher_is_better else "lower"
+    ax.set_ylabel(f"{search.objective} ({better} is better)")
+    ax.legend(fontsize=7)
+    return ax
+
+
+def residual_curves(residual: Any, *, ax: Any = None) -> Any:
+    """
+    Draw the residual of the linear model with a filtered gradient, over that with the full one.
+
+    One curve a cutoff, the median over images; the band is the middle half of the images. The
+    dashed curve is the control without any gradient: where it lies at 1 too, the test cannot tell
+    a good gradient from none.
+
+    Parameters
+    ----------
+    residual
+        A `TaylorResidual`: `linearization.taylor_residual`.
+    ax
+        Axes of matplotlib to draw on; new ones if None.
+
+    Returns
+    -------
+    ax
+        The Axes.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    named = {f"sigma = {sigma:g}": ratio for sigma, ratio in zip(residual.sigmas, residual.ratio)}
+    styles = zip(itertools.cycle(COLOURS), itertools.cycle("os^Dv<>p"))
+    for (name, ratio), (colour, marker) in zip(named.items(), styles):
+        low, middle, high = np.percentile(ratio, [25, 50, 75], axis=0)
+        ax.plot(residual.radii, middle, color=colour, marker=marker, markersize=4, label=name)
+        ax.fill_between(residual.radii, low, high, color=colour, alpha=0.15, lw=0)
+    control = np.median(residual.zero_order_ratio, axis=0)
+    ax.plot(residual.radii, control, "--", color="black", label="no gradient")
+    ax.axhline(1, color="0.6", lw=0.8)
+    ax.set_xscale("log")
+    ax.set_xlabel("radius of the perturbation (norm, unit of the inputs)")
+    ax.set_ylabel("residual / residual of the full gradient")
+    ax.legend(fontsize=7)
+    return ax
+
+
+def layer_curves(tables: Any, *, ax: Any = None) -> Any:
+    """
+    Draw the content of the gradients layer by layer, from the input to the output.
+
+    Layers are placed as in the first table, and those that only another table has halfway behind
+    the layer that they follow there. Dotted lines mark the layers of the first table that
+    downsample. The band is one standard error.
+
+    Parameters
+    ----------
+    tables
+        Name of each curve and its table, such as {"trained": ..., "random": ...}, or one table:
+        `layers.layerwise_high_frequency`.
+    ax
+        Axes of matplotlib to draw on; new ones if None.
+
+    Returns
+    -------
+    ax
+        The Axes.
+
+    Raises
+    ------
+    TypeError
+        If `tables` is neither a table nor a mapping.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> columns = {"layer": ["input", "conv"], "stride": [1, 2], "mean": [0.5, 0.2]}
+    >>> ax = layer_curves(pd.DataFrame({**columns, "standard_error": 0.01}))
+    >>> ax.lines[0].get_xydata().tolist()
+    [[0.0, 0.5], [1.0, 0.2]]
+    """
+    if hasattr(tables, "columns"):
+        tables = {"": tables}
+    check_mapping("tables", tables, "{'trained': layerwise_high_frequency(model, x, y)}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    first = next(iter(tables.values()))
+    positions = {layer: float(index) for index, layer in enumerate(first["layer"])}
+    styles = zip(itertools.cycle(COLOURS), itertools.cycle("os^Dv<>p"))
+    for (name, table), (colour, marker) in zip(tables.items(), styles):
+        x, last = [], 0.0
+        for layer in table["layer"]:
+            last = positions.get(layer, np.floor(last) + 0.5)
+            x.append(last)
+        order = np.argsort(x, kind="stable")
+        where, mean = np.array(x)[order], table["mean"].to_numpy()[order]
+        error = table["standard_error"].to_numpy()[order]
+        label = name or None
+        ax.plot(where, mean, color=colour, marker=marker, markersize=4, lw=1.2, label=label)
+        ax.fill_between(where, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
+    ax.set_xlim(-0.5, len(first) - 0.5)
+    for layer in first.loc[first["stride"] > 1, "layer"]:
+        ax.axvline(positions[layer], color="0.5", ls=":", lw=1)
+        ax.annotate(
+            layer.split("/")[-1],
+            (positions[layer], 1.01),
+            xycoords=("data", "axes fraction"),
+            rotation=40,
+            fontsize=6,
+        )
+    ax.set_xlabel("layer, from the input to the output (dotted: downsamples)")
+    measure = str(first.attrs.get("measure", "mean")).replace("_", " ")
+    ax.set_ylabel(f"{measure} of the gradient")
+    if any(tables):
+        ax.legend(fontsize=7)
+    return ax
+
+
+def ring_correlation(curves: Mapping[str, Any], *, threshold: float = 0.5, ax: Any = None) -> Any:
+    """
+    Draw up to which radius two sets of maps agree.
+
+    Parameters
+    ----------
+    curves
+        Name of each curve and its `RingCorrelation`: `spectrum.fourier_ring_correlation`.
+    threshold
+        Correlation to mark.
+    ax
+        Axes of matplotlib to draw on; new ones if None.
+
+    Returns
+    -------
+    ax
+        The Axes.
+
+    Raises
+    ------
+    TypeError
+        If `curves` is no mapping.
+    """
+    check_mapping("curves", curves, "{'two noisy copies': fourier_ring_correlation(a, b)}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    styles = zip(itertools.cycle(COLOURS), itertools.cycle(("-", "--", ":", "-.")))
+    for (name, curve), (colour, style) in zip(curves.items(), styles):
+        ax.plot(curve.radius[1:], curve.correlation[1:], style, color=colour, label=name)
+    ax.axhline(threshold, color="0.5", lw=0.8)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("radius (cycles along the longest side)")
+    ax.set_ylabel("Fourier ring correlation")
+    ax.legend(fontsize=7)
+    return ax

@@ -1,0 +1,22 @@
+"""
+What the drawings share: colours, and what they say of wrong arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Okabe and Ito: told apart by the colour-blind, and of different greys
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+
+
+def check_mapping(name: str, value: Any, example: str, may_be_empty: bool = False) -> None:
+    """Raise a TypeError or ValueError unless the value is a mapping that holds something."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"`{name}` is a {type(value).__name__}; give a dict of title and {name}, such as "
+            f"{example}."
+        )
+    if not value and not may_be_empty:
+        raise ValueError(f"`{name}` is empty; give a dict such as {example}.")
