@@ -1,8 +1,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
+from xplique_forgrad.linearization import TaylorResidual
 
+from xplique_forgrad import plots
+from xplique_forgrad.layers import MeanGradient, diagnose
 from xplique_forgrad.plots import map_gallery
+from xplique_forgrad.spectrum import RingCorrelation, band_importance, fourier_signature
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +57,128 @@ def test_grey_images_are_not_stretched():
     for white, dtype in ((1, float), (255, np.uint8)):
         axes = map_gallery(np.ones((1, 8, 8, 1), dtype), {})
         assert axes[0, 0].images[0].get_clim() == (0, white)
+
+
+def test_signatures_are_drawn_in_decibels_below_their_peak(rng):
+    signatures = {name: fourier_signature(rng.standard_normal((2, 12, 17))) for name in "abc"}
+    axes = plots.signature_grid(signatures, nb_columns=2)
+    assert [axis.get_title() for axis in axes] == ["a", "b", "c"]
+    for axis, signature in zip(axes, signatures.values()):
+        drawn = axis.images[0].get_array()
+        np.testing.assert_allclose(10 ** (drawn / 20), signature / signature.max())
+        # the middle of the pixel of zero frequency is at (0, 0): cycles
+        left, right, bottom, top = axis.images[0].get_extent()
+        assert (left + 17 // 2 + 0.5, top + 12 // 2 + 0.5) == (0, 0)
+        assert (right - left, bottom - top) == (17, 12)
+
+
+def test_bars_are_means_with_standard_errors():
+    values = {"Saliency": [0.5, 0.7, 0.6], "Rise": [0.1, 0.1, 0.4], "Sobol": [0.2]}
+    families = {"Saliency": "white-box", "Rise": "black-box", "Sobol": "black-box"}
+    ax = plots.content_bars(values, families=families, label="share")
+    bars = [patch for patch in ax.patches if hasattr(patch, "get_width")]
+    np.testing.assert_allclose([bar.get_width() for bar in bars], [0.6, 0.2, 0.2])
+    assert bars[1].get_hatch() == bars[2].get_hatch() != bars[0].get_hatch()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["white-box", "black-box"]
+    low, high = ax.collections[0].get_segments()[0][:, 0]
+    assert (high - low) / 2 == pytest.approx(0.1 / 3**0.5)
+    assert "share" in ax.get_xlabel()
+
+
+def test_residual_curves_are_medians_of_the_ratio(rng):
+    found = TaylorResidual(
+        sigmas=np.array([3.0, 6.0]),
+        radii=np.array([0.1, 1.0, 10.0]),
+        unfiltered=np.full((5, 3), 2.0),
+        filtered=2 * rng.random((2, 5, 3)),
+        zero_order=2 * rng.random((5, 3)),
+    )
+    ax = plots.residual_curves(found)
+    for line, expected in zip(ax.lines, [*found.filtered / 2, found.zero_order / 2]):
+        np.testing.assert_allclose(line.get_xdata(), found.radii)
+        np.testing.assert_allclose(line.get_ydata(), np.median(expected, axis=0))
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["sigma = 3", "sigma = 6", "no gradient"]
+
+
+def layer_table(layers, strides, means):
+    return pd.DataFrame({"layer": layers, "stride": strides, "mean": means, "standard_error": 0.01})
+
+
+def test_layer_curves_share_the_places_of_the_first_table():
+    first = layer_table(["input", "conv", "block/down", "out"], [1, 1, 2, 1], [4, 3, 2, 1])
+    # the layer that the twin adds stands behind the one that it follows, whatever its row
+    twin = layer_table(
+        ["input", "conv", "block/down", "down_pool", "out"], [1, 1, 1, 2, 1], [5, 4, 3, 2, 1]
+    )
+    ax = plots.layer_curves({"max": first, "average": twin})
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 4], [1, 3], [2, 2], [3, 1]])
+    np.testing.assert_allclose(ax.lines[1].get_xdata(), [0, 1, 2, 2.5, 3])
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [5, 4, 3, 2, 1])
+    assert [list(line.get_xdata()) for line in ax.lines[2:]] == [[2, 2]]
+    assert [text.get_text() for text in ax.texts] == ["down"]
+
+
+def test_band_bars_are_energies_and_what_bands_add(rng):
+    class Metric:
+        def evaluate_per_image(self, maps):
+            return np.asarray(maps)[:, 0, 0]
+
+    table = band_importance(rng.random((3, 16, 16)), Metric())
+    axes = plots.band_bars(table)
+    energies = [bar.get_height() for bar in axes[0].patches]
+    added = [bar.get_height() for bar in axes[1].patches]
+    np.testing.assert_allclose(energies, table["energy"])
+    np.testing.assert_allclose(added, table["added"][1:])
+
+
+def test_pictures_and_correlations(rng):
+    found = MeanGradient(rng.random((8, 8)), "pool", 2, 0.25, 0.05, 3)
+    ax = plots.mean_gradient(found)
+    np.testing.assert_allclose(ax.images[0].get_array(), found.picture)
+    assert "pool" in ax.get_title()
+    assert "0.25" in ax.get_title()
+    curve = RingCorrelation(np.arange(5.0), rng.random(5))
+    ax = plots.ring_correlation({"copies": curve}, threshold=0.3)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), curve.correlation[1:])
+    assert set(ax.lines[1].get_ydata()) == {0.3}
+
+
+def test_diagnoses_are_drawn(classifier, images):
+    found = diagnose(classifier, *images[:2])
+    figure = found.plot()
+    curves, grid, bars, correlation = (figure.axes[i] for i in (0, 1, 2, 3))
+    np.testing.assert_allclose(curves.lines[0].get_ydata(), found.curve["mean"])
+    widths = sorted(bar.get_width() for bar in bars.patches)
+    np.testing.assert_allclose(widths, sorted(found.to_frame()["injected"][:12]))
+    assert grid.images
+    assert found.sigma in correlation.lines[-1].get_xdata()
+
+
+def test_axes_of_the_caller_are_drawn_on():
+    _, ax = plt.subplots()
+    table = layer_table(["input", "conv"], [1, 2], [1, 2])
+    assert plots.layer_curves(table, ax=ax) is ax
+    assert plots.content_bars({"a": [1, 2]}, ax=ax) is ax
+    curve = RingCorrelation(np.arange(3.0), np.ones(3))
+    assert plots.ring_correlation({"a": curve}, ax=ax) is ax
+
+
+def test_no_style_is_touched_and_nothing_shown(monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("shown"))
+    before = dict(plt.rcParams)
+    plots.signature_grid({"a": np.ones((4, 4))})
+    plots.content_bars({"a": [1, 2]})
+    assert dict(plt.rcParams) == before
+
+
+def test_plots_want_mappings():
+    for function in (plots.signature_grid, plots.content_bars, plots.layer_curves):
+        with pytest.raises(TypeError, match="dict"):
+            function([1, 2])
+        with pytest.raises(ValueError, match="empty"):
+            function({})
+    with pytest.raises(TypeError, match="dict"):
+        plots.ring_correlation([1])
+    with pytest.raises(ValueError, match="shape"):
+        plots.signature_grid({"a": np.ones(4)})

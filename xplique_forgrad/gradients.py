@@ -48,17 +48,17 @@ def make_scorer(model: keras.Model, operator: Any = None) -> Scorer:
     return scorer
 
 
-def make_gradient(scorer: Scorer) -> Scorer:
-    """The gradient of the scores with respect to the inputs, as a graph for any batch."""
+def make_gradient(scorer: Scorer, samples: Samples) -> Scorer:
+    """The gradient of the scores with respect to the inputs, as a graph for any batch of them."""
 
-    @tf.function(reduce_retracing=True)
     def gradient(inputs, targets):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             scores = scorer(inputs, targets)
         return tape.gradient(scores, inputs)
 
-    return gradient
+    specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
+    return tf.function(gradient).get_concrete_function(*specs)
 
 
 def differentiable_samples(

@@ -72,7 +72,7 @@ def layerwise_high_frequency(
     *,
     rectify: str | None = None,
     operator: Any = None,
-    batch_size: int = 16,
+    batch_size: int = 8,
 ) -> pd.DataFrame:
     """
     High-frequency content of the gradient of the target score at every spatial layer of a model.
@@ -162,7 +162,7 @@ def mean_gradient_after(
     *,
     rectify: str | None = "magnitude",
     operator: Any = None,
-    batch_size: int = 16,
+    batch_size: int = 8,
 ) -> MeanGradient:
     """
     The mean gradient picture behind a layer, once it has gone back through that layer.

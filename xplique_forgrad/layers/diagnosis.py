@@ -172,7 +172,7 @@ def diagnose(
     noise: float = 0.2,
     seed: int = 0,
     operator: Any = None,
-    batch_size: int = 16,
+    batch_size: int = 8,
 ) -> Diagnosis:
     """
     Find out why a model's saliency maps are noisy, or a grid, and where to start filtering them.
@@ -235,7 +235,7 @@ def diagnose(
         raise ValueError(f"`noise` is {noise!r}; give a positive number, such as 0.2.")
     samples = _in_memory(differentiable_samples(model, inputs, targets, operator))
     layers, curve = _look(model, samples, operator, batch_size)
-    gradient = make_gradient(make_scorer(model, operator))
+    gradient = make_gradient(make_scorer(model, operator), samples)
     maps, mean_map = _saliency(gradient, samples, batch_size)
     surgery = change = twin_curve = twin_share = None
     try:
@@ -246,7 +246,7 @@ def diagnose(
         if operator is None and samples.targets.ndim == 2 and samples.targets.shape[1] > 1:
             change = surgery.compare(samples.inputs, samples.targets, batch_size)
         _, twin_curve = _look(surgery.model, samples, operator, batch_size)
-        twin_gradient = make_gradient(make_scorer(surgery.model, operator))
+        twin_gradient = make_gradient(make_scorer(surgery.model, operator), samples)
         twin_maps, _ = _saliency(twin_gradient, samples, batch_size)
         twin_share = high_frequency_power(twin_maps)
     deviation = noise * float(np.ptp(samples.inputs))
