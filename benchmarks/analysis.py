@@ -3,8 +3,10 @@ Speed and memory of the layer analysis: python benchmarks/analysis.py
 
 ResNet50 at 224 pixels on 32 images. `layerwise_high_frequency` meets all layers in one backward
 pass; a plain loop with Keras differentiates layer by layer, and measures the same with the same
-function. Both run in one process on the same layers: the pooling and the last layer of each block.
-Peak memory is that of a process that does one of them.
+function. Both run in one process on the same layers: the stem, the pooling and the last layer of
+each block. Their means differ a little, since the loop counts channels without gradient as 0. Peak
+memory is that of a process that does one of them (of the loop, for the three first layers, which
+need most).
 """
 
 import argparse

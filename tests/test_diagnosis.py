@@ -53,6 +53,36 @@ class TestPlanted:
         assert found.twin_curve is None
         assert "no max pooling and no strided" in str(found)
 
+    def test_what_pooling_and_holes_inject_of_a_noisy_gradient(self, rng):
+        """Repeating pixels leaves (1/2 + 1/pi)^2 of white noise in band, holes leave a quarter."""
+        weights = rng.standard_normal((16, 48 * 48)).astype(np.float32)
+        found = {}
+        for layer in (
+            kl.AveragePooling2D(2, name="even"),
+            kl.Conv2D(1, 1, 2, use_bias=False, kernel_initializer="ones", name="holes"),
+        ):
+            inputs = keras.Input((96, 96, 1))
+            head = kl.Dense(16, use_bias=False)
+            model = keras.Model(inputs, head(kl.Flatten()(layer(inputs))))
+            head.set_weights([weights.T])
+            x = rng.random((16, 96, 96, 1)).astype(np.float32)
+            rows = diagnose(model, x, np.eye(16, dtype=np.float32)).layers.set_index("layer")
+            found[layer.name] = rows.loc[layer.name, "injected"]
+        assert found["even"] == pytest.approx(1 - (1 / 2 + 1 / np.pi) ** 2, abs=0.02)
+        assert found["holes"] == pytest.approx(3 / 4, abs=0.02)
+
+    def test_an_axis_that_is_not_downsampled_is_not_blamed(self):
+        """Rows alternate in the gradient that reaches a pooling across: it has put in nothing."""
+        weights = np.zeros((16, 8), np.float32) + np.where(np.arange(16) % 2, 1, -1)[:, None]
+        inputs = keras.Input((16, 16, 1))
+        x = kl.AveragePooling2D((1, 2), name="across")(inputs)
+        head = kl.Dense(1, use_bias=False)
+        model = keras.Model(inputs, head(kl.Flatten()(x)))
+        head.set_weights([weights.reshape(-1, 1)])
+        row = diagnose(model, self.X, self.Y).layers.set_index("layer").loc["across"]
+        assert row["injected"] == pytest.approx(0, abs=1e-6)
+        assert row["checkerboard"] == 0
+
     def test_relu_injects_by_its_mask(self):
         """The gradient behind a ReLU is 1[x > 0]; a constant before it has no high frequency."""
         relu = kl.ReLU(name="relu")
@@ -104,6 +134,27 @@ def test_the_guess_is_near_the_cutoffs_that_searches_find(classifier):
     assert 2 <= diagnose(classifier, *load_images(32)[:2]).sigma <= 6
 
 
+def test_without_labels_there_is_no_accuracy(classifier):
+    found = diagnose(classifier, load_images(4, seed=5).inputs)
+    assert found.change.accuracy_before is None
+    assert "accuracy" not in str(found)
+
+
+def test_maps_that_suggest_no_cutoff():
+    """A linear model has one map whatever the noise, and a dead one has none at all."""
+    x = np.random.default_rng(0).random((4, 16, 16, 1)).astype(np.float32)
+    targets = np.ones((4, 1), np.float32)
+    linear = diagnose(planted(kl.Conv2D(1, 3, name="conv")), x, targets)
+    assert linear.sigma is None
+    assert "agree everywhere" in str(linear)
+    dead = diagnose(planted(kl.ReLU(name="relu")), -1 - x, targets)
+    assert dead.sigma is None
+    assert "agree nowhere" in str(dead)
+    assert dead.plot() is not None
+    with pytest.raises(ValueError, match="equal"):
+        diagnose(planted(kl.ReLU()), 0 * x, targets)
+
+
 def test_seeds_datasets_and_batches(classifier, found):
     inputs, targets, _ = load_images(8, seed=5)
     dataset = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(3)
@@ -137,7 +188,8 @@ def test_models_that_cannot_be_copied_are_diagnosed_without_a_twin(rng):
 def test_bad_input(classifier, images):
     with pytest.raises(TypeError, match=r"keras\.Model"):
         diagnose(len, images.inputs)
-    for noise in (0, -1, np.nan, "much"):
+    assert diagnose(classifier, *images[:2], noise=np.float32(0.2)).sigma is not None
+    for noise in (0, -1, np.nan, "much", True):
         with pytest.raises(ValueError, match="noise"):
             diagnose(classifier, *images[:2], noise=noise)
     with pytest.raises(ValueError, match="seed"):

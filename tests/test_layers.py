@@ -233,6 +233,126 @@ def test_all_kinds_of_models_give_the_same_table(build, rng):
     assert table["stride"].tolist() == [1, 2, 1, 2, 1]
 
 
+def tokens_and_heads():
+    """A ViT whose attention is written out, with a layer that gives a table of positions."""
+
+    class WithToken(kl.Layer):
+        def build(self, shape):
+            self.token = self.add_weight(shape=(1, 1, 8), initializer="normal")
+
+        def call(self, x):
+            tokens = keras.ops.repeat(self.token, keras.ops.shape(x)[0], axis=0)
+            return keras.ops.concatenate([tokens, x], axis=1)
+
+    class Positions(kl.Layer):
+        def build(self, shape):
+            self.table = self.add_weight(shape=(1, 17, 8), initializer="normal")
+
+        def call(self, x):
+            return self.table + 0.0
+
+    inputs = keras.Input((16, 16, 3))
+    x = kl.Reshape((16, 8))(kl.Conv2D(8, 4, 4, name="patches")(inputs))
+    x = WithToken(name="token")(x)
+    x = kl.Add(name="sum")([x, Positions(name="positions")(x)])
+    heads = [kl.Permute((2, 1, 3))(kl.Reshape((17, 2, 4))(kl.Dense(8)(x))) for _ in range(3)]
+    scores = keras.ops.matmul(heads[0], keras.ops.transpose(heads[1], (0, 1, 3, 2)))
+    mixed = keras.ops.matmul(kl.Softmax(name="softmax")(scores), heads[2])
+    x = kl.Add(name="block")([x, kl.Reshape((17, 8))(kl.Permute((2, 1, 3))(mixed))])
+    return keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling1D()(x)))
+
+
+def test_heads_and_positions_are_no_pictures(rng):
+    """Of a batch of one image, too: there the table of positions has as many rows as images."""
+    inputs = rng.standard_normal((5, 16, 16, 3)).astype(np.float32)
+    model = tokens_and_heads()
+    table = layerwise_high_frequency(model, inputs, batch_size=4)
+    expected = ["input", "patches", "token", "dense", "dense", "dense", "sum", "block"]
+    names = [name.rstrip("_0123456789") for name in table["layer"]]
+    assert sorted(names) == sorted(expected)
+    assert (table[["height", "width"]].to_numpy()[1:] == 4).all()
+    assert table["stride"].tolist() == [1, 4] + [1] * (len(table) - 2)
+    whole = layerwise_high_frequency(model, inputs, batch_size=5)
+    np.testing.assert_allclose(table["mean"], whole["mean"], atol=1e-4)
+
+
+def test_cropping_and_padding_do_not_downsample(rng):
+    layers = [kl.Cropping2D(4, name="crop"), kl.ZeroPadding2D(1), kl.UpSampling2D(2, name="up")]
+    model = one_score((16, 16, 1), layers, rng.standard_normal((20, 20)))
+    table = layerwise_high_frequency(model, rng.random((2, 16, 16, 1)).astype(np.float32), ONE)
+    assert (table["stride"] == 1).all()
+
+
+def test_resizing_layers_downsample_by_the_ratio_of_sizes(rng):
+    model = one_score((16, 16, 1), [kl.Resizing(4, 8, name="resize")], rng.random((4, 8)))
+    x = rng.random((2, 16, 16, 1)).astype(np.float32)
+    table = layerwise_high_frequency(model, x, ONE).set_index("layer")
+    assert table.loc["resize", "stride"] == 4
+
+
+def test_layers_of_one_name_are_numbered(rng):
+    class Twice(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first = kl.Conv2D(2, 3, name="conv")
+            self.second = kl.Conv2D(2, 3, name="conv")
+            self.head = kl.Dense(2)
+
+        def call(self, x):
+            return self.head(keras.ops.mean(self.second(self.first(x)), axis=(1, 2)))
+
+    model, x = Twice(), rng.random((2, 12, 12, 1)).astype(np.float32)
+    model(x)
+    table = layerwise_high_frequency(model, x)
+    assert table["layer"].tolist() == ["input", "conv", "conv (2)"]
+    assert table["height"].tolist() == [12, 10, 8]
+
+
+def test_layers_inside_a_graph_of_their_own(rng):
+    class Decorated(Subclassed):
+        @tf.function
+        def call(self, x):
+            return super().call(x)
+
+    inputs = rng.standard_normal((3, 16, 16, 3)).astype(np.float32)
+    model, reference = Decorated(), subclassed()
+    model(inputs)
+    model.set_weights(reference.get_weights())
+    expected = layerwise_high_frequency(reference, inputs)
+    found = layerwise_high_frequency(model, inputs)
+    np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-5)
+
+
+def test_a_half_precision_model(rng):
+    layers = [
+        kl.Conv2D(4, 3, dtype="mixed_float16"),
+        kl.GlobalAveragePooling2D(dtype="mixed_float16"),
+        kl.Dense(2, dtype="mixed_float16"),
+    ]
+    model = keras.Sequential([keras.Input((12, 12, 3)), *layers])
+    table = layerwise_high_frequency(model, rng.random((3, 12, 12, 3)).astype(np.float32))
+    assert (table["mean"] > -1e-6).all()
+    assert len(table) == 2
+
+
+@pytest.mark.parametrize("name", ["VGG16", "ResNet50", "MobileNetV2", "EfficientNetB0"])
+def test_applications_of_keras(name, rng):
+    build = getattr(keras.applications, name)
+    model = build(weights=None, input_shape=(64, 64, 3), classes=3, classifier_activation=None)
+    inputs = rng.random((2, 64, 64, 3)).astype(np.float32)
+    table = layerwise_high_frequency(model, inputs).set_index("layer")
+    # the gradient at the input, by Keras alone
+    with tf.GradientTape() as tape:
+        x = tf.constant(inputs)
+        tape.watch(x)
+        score = tf.reduce_sum(tf.reduce_max(model(x, training=False), axis=-1))
+    maps = np.moveaxis(tape.gradient(score, x).numpy(), -1, 1).reshape(-1, 64, 64)
+    assert table.loc["input", "mean"] == pytest.approx(high_frequency_power(maps).mean(), abs=1e-3)
+    # five halvings of 64 pixels
+    assert table.loc[table["stride"] > 1, "height"].min() == 2
+    assert {32, 16, 8, 4, 2} <= set(table["height"])
+
+
 def test_half_precision_layers(rng):
     model = one_score(
         (8, 8, 1), [kl.Conv2D(1, 3, padding="same", dtype="mixed_float16")], np.ones((8, 8))
@@ -309,6 +429,40 @@ class TestBadInput:
         with pytest.raises(ValueError, match="batch_size"):
             layerwise_high_frequency(classifier, *images[:2], batch_size=0)
 
+    def test_inputs_that_are_not_finite(self, classifier, images):
+        inputs = images.inputs.copy()
+        inputs[3, 5, 6, 0] = np.nan
+        with pytest.raises(ValueError, match="Input 3"):
+            layerwise_high_frequency(classifier, inputs, images.targets, batch_size=2)
+        with pytest.raises(ValueError, match="Input 3"):
+            mean_gradient_after(classifier, "pool", inputs, images.targets)
+
+    def test_models_of_several_inputs_or_outputs(self, rng):
+        images, other = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+        x = kl.GlobalAveragePooling2D()(kl.Conv2D(2, 3)(kl.Add()([images, other])))
+        data = rng.random((2, 8, 8, 1)).astype(np.float32)
+        with pytest.raises(ValueError, match="2 inputs"):
+            layerwise_high_frequency(keras.Model([images, other], x), data)
+        y = kl.GlobalAveragePooling2D()(kl.Conv2D(2, 3)(images))
+        model = keras.Model(images, [y, kl.Dense(3)(y)])
+        with pytest.raises(ValueError, match="operator"):
+            layerwise_high_frequency(model, data)
+        table = layerwise_high_frequency(
+            model, data, ONE, operator=lambda f, x, y: tf.reduce_sum(f(x)[1], axis=-1)
+        )
+        assert len(table) == 2
+
+    def test_no_or_single_inputs(self, classifier, images):
+        with pytest.raises(ValueError, match="at least one"):
+            layerwise_high_frequency(classifier, images.inputs[:0])
+        with pytest.raises(ValueError, match=r"inputs\[None\]"):
+            layerwise_high_frequency(classifier, images.inputs[0])
+
+    def test_one_layer_at_a_time(self, classifier, images):
+        for layer in (None, ["pool", "stem"]):
+            with pytest.raises(TypeError, match="one layer"):
+                mean_gradient_after(classifier, layer, images.inputs)
+
     def test_scores_without_a_gradient(self, classifier, images):
         with pytest.raises(ValueError, match="no gradient"):
             layerwise_high_frequency(
@@ -332,6 +486,14 @@ class TestCheckerboard:
         pictures = [(rows + columns) % 2, rows % 2 + 3 * (columns % 2), np.ones((9, 11))]
         np.testing.assert_allclose(checkerboard_score(pictures), [1, 1, 0], atol=1e-12)
 
+    def test_strides_of_their_own_down_and_across(self, rng):
+        pictures = rng.random((3, 24, 36))
+        power = np.abs(np.fft.fft2(pictures)) ** 2
+        power[:, 0, 0] = 0
+        alias = power[:, :: 24 // 2, ::36].sum((1, 2))
+        found = checkerboard_score(pictures, (2, 1))
+        np.testing.assert_allclose(found, alias / power.sum((1, 2)))
+
     def test_noise_scores_what_it_should(self, rng):
         found = checkerboard_score(rng.standard_normal((4000, 12, 15)), 3)
         expected = (3**2 - 1) / (12 * 15 - 1)
@@ -342,7 +504,7 @@ class TestCheckerboard:
             checkerboard_score(np.ones((8, 8)))
         with pytest.raises(ValueError, match="NaN"):
             checkerboard_score(np.full((1, 8, 8), np.nan))
-        for stride in (1, 9, 2.5, True):
+        for stride in (1, 9, 2.5, True, (1, 1), (2, 9), (2,)):
             with pytest.raises(ValueError, match="stride"):
                 checkerboard_score(np.ones((1, 8, 8)), stride)
 
@@ -352,6 +514,7 @@ class TestMeanGradient:
     Y = np.ones((3, 1), np.float32)
 
     def test_a_convolution_of_one_pixel_leaves_holes(self):
+        # in graphs: eagerly, TensorFlow 2.20 corrupts memory in the filter's gradient of this layer
         layer = kl.Conv2D(1, 1, 2, use_bias=False, name="down", kernel_initializer="ones")
         model = one_score((8, 8, 1), [layer], np.full((4, 4), 2.0))
         found = mean_gradient_after(model, "down", self.X, self.Y)

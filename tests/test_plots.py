@@ -2,10 +2,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from xplique_forgrad.linearization import TaylorResidual
 
 from xplique_forgrad import plots
 from xplique_forgrad.layers import MeanGradient, diagnose
+from xplique_forgrad.linearization import TaylorResidual
 from xplique_forgrad.plots import map_gallery
 from xplique_forgrad.spectrum import RingCorrelation, band_importance, fourier_signature
 
@@ -138,6 +138,9 @@ def test_pictures_and_correlations(rng):
     np.testing.assert_allclose(ax.images[0].get_array(), found.picture)
     assert "pool" in ax.get_title()
     assert "0.25" in ax.get_title()
+    signed = found._replace(picture=found.picture - 0.7)
+    low, high = plots.mean_gradient(signed).images[0].get_clim()
+    assert low == -high  # zero in the middle
     curve = RingCorrelation(np.arange(5.0), rng.random(5))
     ax = plots.ring_correlation({"copies": curve}, threshold=0.3)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), curve.correlation[1:])
@@ -153,6 +156,25 @@ def test_diagnoses_are_drawn(classifier, images):
     np.testing.assert_allclose(widths, sorted(found.to_frame()["injected"][:12]))
     assert grid.images
     assert found.sigma in correlation.lines[-1].get_xdata()
+
+
+def test_values_that_cannot_be_drawn(rng):
+    for values in ([], [1, np.nan], [[1, 2]]):
+        with pytest.raises(ValueError, match="one finite number an image"):
+            plots.content_bars({"a": values})
+    _, axes = plt.subplots(1, 3)
+    table = band_importance(rng.random((2, 8, 8)))
+    with pytest.raises(ValueError, match="3 axes; give 1"):
+        plots.band_bars(table, axes=axes)
+
+
+def test_long_and_crowded_names_of_layers():
+    names = [f"a_model/a_block_with_a_long_name_{number}" for number in range(100)]
+    ax = plots.layer_curves(layer_table(names, [2] * 100, np.arange(100)))
+    labels = [text.get_text() for text in ax.texts]
+    assert max(map(len, labels)) <= 22
+    places = [text.xy[0] for text in ax.texts]
+    assert min(np.diff(places)) >= 3
 
 
 def test_axes_of_the_caller_are_drawn_on():

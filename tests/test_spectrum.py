@@ -210,6 +210,13 @@ class TestEachMeasure:
         np.testing.assert_allclose(measure(maps), measure(maps.astype(np.float32)))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e18])
+def test_energies_of_any_scale(rng, scale):
+    maps = (scale * rng.standard_normal((2, 12, 15))).astype(np.float32)
+    energy = np.sum(maps.astype(np.float64) ** 2, axis=(1, 2))
+    np.testing.assert_allclose(radial_spectrum(maps).power.sum(1), energy, rtol=1e-5)
+
+
 def test_signature_of_a_stream_is_that_of_the_array(rng):
     maps = rng.standard_normal((7, 12, 15, 1))
     dataset = tf.data.Dataset.from_tensor_slices(maps).batch(3)
@@ -272,6 +279,28 @@ class TestBandImportance:
             np.testing.assert_allclose(table[column], expected, atol=1e-9)
             assert table.loc[8, f"{column}_error"] == pytest.approx(1.0)
 
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 1), (2, 2)])
+    def test_smallest_maps(self, shape):
+        table = band_importance(np.ones((2, *shape, 1)) + np.arange(shape[1])[:, np.newaxis])
+        assert table["energy"].sum() == pytest.approx(1)
+
+    def test_scores_and_maps_must_be_finite(self, rng):
+        maps = rng.standard_normal((3, 16, 16))
+
+        class Metric:
+            def __init__(self, scores):
+                self.scores = scores
+
+            def evaluate_per_image(self, maps):
+                return self.scores
+
+        for scores in (np.array([0, np.nan, 1]), np.zeros(2)):
+            with pytest.raises(ValueError, match="one finite number a map"):
+                band_importance(maps, Metric(scores))
+        maps[1] = np.nan
+        with pytest.raises(ValueError, match="Map 1 "):
+            band_importance(maps, edges=[16])
+
     def test_bad_edges(self, rng):
         maps = rng.standard_normal((2, 32, 32))
         for edges in ([4, 2], [2, 2], [], [0, 3], [3, 99], 5, [[1, 2]]):
@@ -309,6 +338,11 @@ class TestBadInput:
     def test_stream_of_single_maps(self, function):
         with pytest.raises(ValueError, match=r"batch\(64\)"):
             function(tf.data.Dataset.from_tensor_slices(np.ones((3, 8, 8))))
+        for channels in (1, 3, 5):
+            with pytest.raises(ValueError, match=r"batch\(64\)"):
+                function(tf.data.Dataset.from_tensor_slices(np.ones((3, 8, 8, channels))))
+        with pytest.raises(ValueError, match=r"batch\(64\)"):
+            function(iter([np.ones((8, 8, 1))]))
 
     def test_text_and_complex(self, function):
         with pytest.raises((TypeError, ValueError)):
@@ -366,7 +400,18 @@ class TestRingCorrelation:
         np.testing.assert_allclose(same.correlation, 1)
         assert same.resolution() == same.radius[-1]
         np.testing.assert_allclose(fourier_ring_correlation(maps, -maps).correlation, -1)
-        assert fourier_ring_correlation(maps, -maps).resolution() == 1
+        assert fourier_ring_correlation(maps, -maps).resolution() == 0
+
+    def test_dtypes_and_thresholds(self, rng):
+        maps = rng.standard_normal((2, 8, 8))
+        both = fourier_ring_correlation(maps, maps.astype(np.float32))
+        np.testing.assert_allclose(both.correlation, 1)
+        for threshold in (0, np.nan, 1.1):
+            with pytest.raises(ValueError, match="threshold"):
+                both.resolution(threshold)
+        dataset = tf.data.Dataset.from_tensor_slices(maps).batch(2)
+        with pytest.raises(TypeError, match="Dataset"):
+            fourier_ring_correlation(dataset, dataset)
 
     def test_zeros_and_other_shapes(self):
         zeros = np.zeros((2, 8, 8))

@@ -25,6 +25,12 @@ def check_differentiable(model: Any) -> None:
             f"`model` is a {type(model).__name__}; give a keras.Model. The gradients of a plain "
             "callable (a function, a model of another library) are not known."
         )
+    nb_inputs = len(getattr(model, "inputs", None) or [None])
+    if nb_inputs != 1:
+        raise ValueError(
+            f"The model {model.name!r} has {nb_inputs} inputs; give a model of images alone, for "
+            "instance keras.Model(image, model([image, constant]))."
+        )
     if not model.built:
         raise ValueError(
             f"The model {model.name!r} is not built, so it has no weights yet; call it once on a "
@@ -42,8 +48,13 @@ def make_scorer(model: keras.Model, operator: Any = None) -> Scorer:
     # a tf.function of its own would keep every model that it was ever traced with
     score: Any = getattr(inference, "python_function", inference)
 
+    def call(x):
+        # outputs of half precision do not multiply with targets
+        outputs = model(x, training=False)
+        return keras.tree.map_structure(lambda part: tf.cast(part, tf.float32), outputs)
+
     def scorer(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        return tf.cast(score(lambda x: model(x, training=False), inputs, targets), tf.float32)
+        return tf.cast(score(call, inputs, targets), tf.float32)
 
     return scorer
 
@@ -70,8 +81,25 @@ def differentiable_samples(
     Targets of None stand for the class that the model predicts, one-hot.
     """
     check_differentiable(model)
+    nb_outputs = len(getattr(model, "outputs", None) or [None])
+    if operator is None and nb_outputs != 1:
+        raise ValueError(
+            f"The model {model.name!r} has {nb_outputs} outputs; say what to explain by an "
+            "operator, such as operator=lambda model, x, y: tf.reduce_sum(model(x)[0] * y, -1), or "
+            "give keras.Model(model.inputs, model.outputs[0])."
+        )
+    if not isinstance(inputs, (tf.data.Dataset, Samples)):
+        inputs = np.asarray(inputs)
+        expected: Any = getattr(model, "input_shape", None)
+        if not inputs.ndim or not len(inputs):
+            raise ValueError(f"The inputs have shape {inputs.shape}; give at least one, (N, ...).")
+        if isinstance(expected, tuple) and inputs.ndim != len(expected):
+            raise ValueError(
+                f"The inputs have shape {inputs.shape} and the model wants "
+                f"{('N', *expected[1:])}; a single input goes as inputs[None]."
+            )
     if targets is None and not isinstance(inputs, (tf.data.Dataset, Samples)):
-        outputs = _predict(model, np.asarray(inputs))
+        outputs = _predict(model, inputs)
         if outputs.ndim != 2:
             raise ValueError(
                 f"`targets` is None and the model's outputs have shape {outputs.shape}, which "
@@ -79,7 +107,7 @@ def differentiable_samples(
             )
         targets = np.eye(outputs.shape[1], dtype=np.float32)[np.argmax(outputs, axis=1)]
     samples = Samples(inputs, targets, model)
-    expected: Any = getattr(model, "input_shape", None)
+    expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple):
         found = samples.probe[0].shape
         fits = len(found) == len(expected) and all(
@@ -93,6 +121,14 @@ def differentiable_samples(
     if operator is None:
         check_one_hot(samples, model)
     return samples
+
+
+def check_finite_inputs(inputs: np.ndarray, positions: np.ndarray) -> None:
+    """Raise a ValueError that names the first input with NaN or infinite values."""
+    is_finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
+    if not is_finite.all():
+        position = positions[int(np.argmin(is_finite))]
+        raise ValueError(f"Input {position} holds NaN or infinite values; mend or drop it.")
 
 
 def _predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 64) -> np.ndarray:

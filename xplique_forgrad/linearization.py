@@ -15,8 +15,14 @@ import pandas as pd
 import tensorflow as tf
 
 from .filtering import forgrad_sweep
-from .filtering.checks import WINDOWS, check_choice, check_seed, checked_sigma
-from .gradients import Scorer, differentiable_samples, make_gradient, make_scorer
+from .filtering.checks import WINDOWS, check_choice, check_count, check_seed, checked_sigma
+from .gradients import (
+    Scorer,
+    check_finite_inputs,
+    differentiable_samples,
+    make_gradient,
+    make_scorer,
+)
 from .samples import Samples
 
 # perturbed inputs per input of a batch: without gradients they need little memory
@@ -198,8 +204,7 @@ def taylor_residual(
     check_choice("window", window, WINDOWS)
     check_seed(seed)
     for name, value in (("nb_samples", nb_samples), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"`{name}` is {value!r}; give an integer of 1 or more.")
+        check_count(name, value)
     sigmas = np.atleast_1d(np.asarray(checked_sigma(sigmas, samples.shape[:2], name="sigmas")))
     if not len(sigmas):
         raise ValueError("`sigmas` is empty; give at least one cutoff, such as [5, 10, 15].")
@@ -211,6 +216,7 @@ def taylor_residual(
     found = []
     lengths = tf.constant(radii, tf.float32)
     for positions, *batch in samples.batches(int(batch_size)):
+        check_finite_inputs(batch[0], positions)
         images, labels = (tf.constant(part) for part in batch)
         gradients = gradient(images, labels)
         _check_gradients(gradients, positions)

@@ -37,6 +37,12 @@ def check_seed(seed: Any) -> None:
         raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
 
 
+def check_count(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is an integer of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` is {value!r}; give an integer of 1 or more.")
+
+
 def checked_shape(shape: Sequence[int | tf.Tensor]) -> tuple[int | tf.Tensor, ...]:
     """The sizes of the filtered axes as a tuple, each an integer of at least 1 or a tensor."""
     try:

@@ -4,6 +4,7 @@ How much high frequency the gradients hold at each layer, and how much of a grid
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ..filtering.checks import RECTIFICATIONS, check_choice
+from ..filtering.checks import RECTIFICATIONS, check_choice, check_count
 from ..filtering.transforms import rectified
-from ..gradients import differentiable_samples, make_scorer
+from ..gradients import check_finite_inputs, differentiable_samples, make_scorer
 from ..samples import Samples
 from ..spectrum import (
     compressed_size,
@@ -22,7 +23,7 @@ from ..spectrum import (
     high_frequency_power,
     mean_absolute_laplacian,
 )
-from .watch import INPUT, Place, Visitor, named_layers, visit_gradients
+from .watch import INPUT, Place, Visitor, Visits, named_layers
 
 # takes maps (M, H, W) to numbers (M,)
 Measure = Callable[[Any], np.ndarray]
@@ -46,11 +47,11 @@ class MeanGradient(NamedTuple):
     layer
         Name of the layer.
     stride
-        How many times the layer downsamples: the period of the checkerboard.
+        How many times the layer downsamples, down or across: the period of the checkerboard.
     checkerboard
         `checkerboard_score` of the picture at that stride; 0 for a stride of 1.
     expected_of_noise
-        What white noise of that size scores on average, (stride^2 - 1) / (H W - 1).
+        What white noise of that size scores on average, (s^2 - 1) / (H W - 1) for a stride s.
     nb_images
         Number of images.
     """
@@ -214,6 +215,8 @@ def mean_gradient_after(
     ((24, 24), 2)
     """
     check_choice("rectify", rectify, RECTIFICATIONS)
+    if not isinstance(layer, (str, keras.Layer)):
+        raise TypeError(f"`layer` is {layer!r}; give the name of one layer, or the layer.")
     total: Any = 0.0
     nb_images = 0
 
@@ -232,13 +235,10 @@ def mean_gradient_after(
         raise ValueError(f"The layer {getattr(layer, 'name', layer)!r} {reason}; name another.")
     if not nb_images:
         raise ValueError(f"The score does not depend on the layer {places[1].name!r}.")
-    picture, stride = total / nb_images, places[1].stride
-    score = float(checkerboard_score(picture[np.newaxis], stride)[0]) if stride > 1 else 0.0
-    expected = (stride**2 - 1) / (picture.size - 1)
-    return MeanGradient(picture, places[1].name, stride, score, expected, nb_images)
+    return mean_gradient(total / nb_images, places[1].name, places[1].strides, nb_images)
 
 
-def checkerboard_score(pictures: Any, stride: int = 2) -> np.ndarray:
+def checkerboard_score(pictures: Any, stride: int | tuple[int, int] = 2) -> np.ndarray:
     """
     How much of a checkerboard pictures are: the share of their variance at the alias frequencies.
 
@@ -252,7 +252,8 @@ def checkerboard_score(pictures: Any, stride: int = 2) -> np.ndarray:
     pictures
         Of shape (N, H, W) or (N, H, W, C), whose channels are averaged.
     stride
-        Period in pixels, an integer of 2 or more that H and W exceed.
+        Period in pixels, an integer of 2 or more up to H and W; or a pair, down and across, of
+        which one may be 1.
 
     Returns
     -------
@@ -278,19 +279,35 @@ def checkerboard_score(pictures: Any, stride: int = 2) -> np.ndarray:
         raise ValueError(f"The pictures have shape {pictures.shape}; give (N, H, W).")
     if not np.isfinite(pictures).all():
         raise ValueError("The pictures hold NaN or infinite values.")
-    if isinstance(stride, bool) or stride not in range(2, min(pictures.shape[1:]) + 1):
+    strides = tuple(stride) if isinstance(stride, (tuple, list)) else (stride, stride)
+    fits = len(strides) == 2 and all(
+        isinstance(s, numbers.Integral) and not isinstance(s, bool) and 1 <= s <= size
+        for s, size in zip(strides, pictures.shape[1:])
+    )
+    if not fits or max(strides) == 1:
         raise ValueError(
-            f"`stride` is {stride!r}; give an integer from 2 to {min(pictures.shape[1:])}."
+            f"`stride` is {stride!r}; give an integer from 2 to {min(pictures.shape[1:])}, or a "
+            "pair of them, of which one may be 1."
         )
     centred = pictures - pictures.mean((1, 2), keepdims=True)
     between = np.zeros(len(pictures))
-    for row in range(stride):
-        for column in range(stride):
-            phase = centred[:, row::stride, column::stride]
-            between += phase.mean((1, 2)) ** 2 * phase[0].size
+    for row, column in np.ndindex(*strides):
+        phase = centred[:, row :: strides[0], column :: strides[1]]
+        between += phase.mean((1, 2)) ** 2 * phase[0].size
     variance = np.square(centred).sum((1, 2))
     is_flat = np.ptp(pictures, axis=(1, 2)) <= 1e-6 * np.abs(pictures).max((1, 2))
     return np.where(is_flat, 0.0, between / np.where(is_flat, 1.0, variance))
+
+
+def mean_gradient(
+    picture: np.ndarray, name: str, strides: tuple[int, int], nb_images: int
+) -> MeanGradient:
+    """A mean gradient with its checkerboard score at the strides."""
+    score = 0.0
+    if max(strides) > 1 and all(s <= size for s, size in zip(strides, picture.shape)):
+        score = float(checkerboard_score(picture[np.newaxis], strides)[0])
+    expected = (strides[0] * strides[1] - 1) / (picture.size - 1)
+    return MeanGradient(picture, name, max(strides), score, expected, nb_images)
 
 
 def visit_all(
@@ -308,8 +325,7 @@ def visit_all(
             f"The inputs have shape {('N', *samples.shape)}; layers are analysed for images, "
             "(N, H, W, C)."
         )
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size!r}; give an integer of 1 or more.")
+    check_count("batch_size", batch_size)
     chosen = named_layers(model, layers)
     for path, layer in chosen.items():
         if getattr(layer, "data_format", None) == "channels_first":
@@ -317,16 +333,17 @@ def visit_all(
                 f"The layer {path!r} has its channels first; layers are analysed with channels "
                 "last, (N, H, W, C)."
             )
-    scorer = make_scorer(model, operator)
-    places: list[Place] = []
-    for _, images, labels in samples.batches(batch_size):
-        places = visit_gradients(model, scorer, images, labels, chosen, visit, sides=sides)
-    if len(places) == 1 and layers != INPUT:
+    visits = Visits(model, make_scorer(model, operator), samples, chosen, visit, sides)
+    places = visits.places
+    if len(places) == 1 and (layers is None or chosen):
         raise ValueError(
             f"The model {model.name!r} has no spatial layers"
             + (f" among {list(chosen)}" if layers is not None else "")
             + ": none gives pictures (N, H, W, C) or tokens on a grid."
         )
+    for positions, images, labels in samples.batches(batch_size):
+        check_finite_inputs(images, positions)
+        visits(images, labels)
     return places
 
 

@@ -4,7 +4,7 @@ One report on where the high frequencies of a model's saliency maps come from.
 
 from __future__ import annotations
 
-import textwrap
+import numbers
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +18,19 @@ import tensorflow as tf
 from ..filtering.checks import check_seed
 from ..gradients import Scorer, differentiable_samples, make_gradient, make_scorer
 from ..samples import Samples
-from ..spectrum import RingCorrelation, fourier_ring_correlation, high_frequency_power
+from ..spectrum import (
+    RingCorrelation,
+    fourier_ring_correlation,
+    high_frequency_power,
+    share_outside,
+)
 from .curves import (
     MeanGradient,
     channel_values,
-    checkerboard_score,
     image_means,
     layer_table,
     mean_and_error,
+    mean_gradient,
     visit_all,
 )
 from .surgery import PredictionChange, Surgery, replace_downsampling
@@ -44,7 +49,7 @@ class Diagnosis:
     nb_images
         Number of images.
     layers
-        One row a layer that has one picture before and one behind it: "layer", "type", "height",
+        One row a layer that was given one picture and gives one: "layer", "type", "height",
         "width" and "channels" of what it was given, "stride", "before" and "after", the share of
         high frequency of the gradient as it reaches the layer and once it has gone back through
         it, "injected", after less before, with its "standard_error" over images, and
@@ -54,6 +59,8 @@ class Diagnosis:
         downsampling by strides and max pooling (None where there is no twin).
     map_share, twin_map_share
         Share of power beyond a quarter of the size of each image's saliency map, of shape (N,).
+    noise_share
+        The same for saliency maps of white noise, the largest magnitude over as many channels.
     grid
         The mean magnitude of the gradient at the input, and how much of a checkerboard it is at the
         stride, of those of the model, where it is most of one. Its layer is "input".
@@ -64,7 +71,8 @@ class Diagnosis:
     correlation
         Fourier ring correlation of the saliency maps of two noisy copies of the images.
     sigma
-        Cutoff to start from: up to it, the correlation is 0.5 or more.
+        Cutoff to start from: up to it, the correlation is 0.5 or more. None where the maps agree
+        nowhere, or everywhere: then noise of the inputs suggests no cutoff.
     """
 
     model_name: str
@@ -74,11 +82,12 @@ class Diagnosis:
     twin_curve: pd.DataFrame | None
     map_share: np.ndarray
     twin_map_share: np.ndarray | None
+    noise_share: float
     grid: MeanGradient
     surgery: Surgery | None
     change: PredictionChange | None
     correlation: RingCorrelation
-    sigma: float
+    sigma: float | None
 
     def to_frame(self) -> pd.DataFrame:
         """The layers, those that inject most first."""
@@ -101,53 +110,62 @@ class Diagnosis:
         lines = [
             f"Where high frequencies of {self.model_name!r} come from ({self.nb_images} images)",
             "",
-            f"Saliency maps hold {_mean(self.map_share)} of their power beyond a quarter of their",
-            f"size, gradients at the input {self.curve['mean'].iloc[0]:.2f} (white noise: 0.80).",
+            "Share of power beyond a quarter of the size:",
+            f"  gradients at the input {self.curve['mean'].iloc[0]:.2f} (white noise 0.80)",
+            f"  saliency maps {_mean(self.map_share)} (of white noise {self.noise_share:.2f})",
         ]
         if self.grid.checkerboard > 5 * self.grid.expected_of_noise:
-            lines += [
+            lines.append(
                 f"The maps share a grid of {self.grid.stride} pixels: checkerboard score "
-                f"{self.grid.checkerboard:.3f} (white noise: {self.grid.expected_of_noise:.4f}).",
-            ]
+                f"{self.grid.checkerboard:.3f} (white noise {self.grid.expected_of_noise:.4f})."
+            )
         else:
-            lines += ["The maps share no grid."]
-        shown = self.to_frame().head(8)
-        shown = shown.assign(
-            layer=shown["layer"].str.slice(0, 40),
-            size=shown["height"].astype(str) + " x " + shown["width"].astype(str),
-            type=shown["type"].where(shown["stride"] == 1, _strided(shown)),
-        )
-        columns = ["layer", "type", "size", "before", "after", "injected", "standard_error"]
+            lines.append("The maps share no grid.")
         lines += [
             "",
-            "Layers that inject most on the way back (share of the gradient's power at high",
-            "frequency as it reaches the layer, and behind it):",
+            "High frequency of the gradient before it goes back through a layer, behind it, and",
+            "so injected by the layer (share of power ± standard error):",
+        ]
+        is_strided = self.layers["stride"] > 1
+        for title, chosen in (("that downsample", is_strided), ("that keep the size", ~is_strided)):
+            shown = self.layers[chosen].sort_values("injected", ascending=False).head(6)
+            if len(shown):
+                lines += ["", f"Layers {title}", *_rows(shown).splitlines()]
+        lines += [
             "",
-            shown[columns].to_string(index=False, float_format="{:.2f}".format),
+            "For comparison, on a gradient of white noise: average pooling of stride 2 injects",
+            "about 0.3, a 1 x 1 convolution of stride 2 about 0.75.",
             "",
-            "By type of layer:",
-            "",
-            self.by_type().head(6).to_string(float_format="{:.2f}".format),
+            "Mean by type",
+            *self.by_type().head(6).to_string(float_format="{:.2f}".format).splitlines(),
             "",
         ]
-        if self.surgery is not None and not self.surgery.replaced:
-            lines += ["It downsamples by no max pooling and no strided convolution."]
-        elif self.surgery is not None and self.twin_map_share is not None:
+        if self.surgery is None:
+            lines.append("No twin: Keras cannot copy this model.")
+        elif self.twin_map_share is None:
+            lines.append("It downsamples by no max pooling and no strided convolution.")
+        else:
             lines += [
                 f"With average pooling in {len(self.surgery.replaced)} places, the same weights "
                 f"give maps with {_mean(self.twin_map_share)}.",
-                *(textwrap.wrap(str(self.change), 95) if self.change is not None else []),
+                *(str(self.change).split("; ") if self.change is not None else []),
                 "The twin is another function: it shows where the noise comes from, not how to "
                 "explain this model.",
             ]
+        lines.append("")
+        if self.sigma is not None:
+            lines += [
+                f"Start from sigma = {self.sigma:g}: up to there, maps of two noisy copies of the "
+                "images agree. Then search:",
+                f"SigmaOptimizer(Saliency(model), sigmas={_candidates(self)})"
+                ".search(inputs, targets)",
+            ]
+        elif self.correlation.resolution() < 1:
+            lines.append("Maps of two noisy copies of the images agree nowhere: no sigma to start.")
         else:
-            lines += ["No twin: Keras cannot copy this model."]
-        lines += [
-            "",
-            f"Start from sigma = {self.sigma:g}: up to there, maps of two noisy copies of the "
-            "images agree. Then search:",
-            f"SigmaOptimizer(Saliency(model), sigmas={_candidates(self)}).search(inputs, targets)",
-        ]
+            lines.append(
+                "Maps of two noisy copies of the images agree everywhere: no sigma to start."
+            )
         return "\n".join(lines)
 
     def plot(self) -> Any:
@@ -179,9 +197,11 @@ def diagnose(
 
     - Which layers inject high frequencies: the gradient is measured as it reaches each layer, and
       once it has gone back through it. For a layer that downsamples by s, high frequency is what
-      lies beyond 1 / (2 s) cycles per pixel along either axis: the layer's output cannot hold it,
-      so all of it comes from the layer. For the others it is what lies beyond a quarter of the
-      size.
+      lies beyond 1 / (2 s) cycles per pixel along an axis: the layer's output cannot hold it, so
+      all of it comes from the layer. For the others it is what lies beyond a quarter of the size.
+      No layer that downsamples is free of it: on a gradient of white noise, average pooling of
+      stride 2 injects 1 - (1/2 + 1/pi)^2, about 0.3, since it gives each window one value, and a
+      1 x 1 convolution of stride 2, which leaves holes, 3/4.
     - What surgery would change: the same for a copy that downsamples by average pooling
       (`replace_downsampling`), and how far its predictions differ.
     - Which cutoff to start from: the resolution of the maps, the radius up to which those of two
@@ -231,7 +251,8 @@ def diagnose(
     True
     """
     check_seed(seed)
-    if not (isinstance(noise, (int, float)) and 0 < noise < np.inf):
+    is_number = isinstance(noise, numbers.Real) and not isinstance(noise, bool)
+    if not is_number or not 0 < noise < np.inf:
         raise ValueError(f"`noise` is {noise!r}; give a positive number, such as 0.2.")
     samples = _in_memory(differentiable_samples(model, inputs, targets, operator))
     layers, curve = _look(model, samples, operator, batch_size)
@@ -244,12 +265,16 @@ def diagnose(
         warnings.warn(f"There is no twin without downsampling: {error}", stacklevel=2)
     if surgery is not None and surgery.replaced:
         if operator is None and samples.targets.ndim == 2 and samples.targets.shape[1] > 1:
-            change = surgery.compare(samples.inputs, samples.targets, batch_size)
+            is_labelled = targets is not None or isinstance(inputs, (tf.data.Dataset, Samples))
+            labels = samples.targets if is_labelled else None
+            change = surgery.compare(samples.inputs, labels, batch_size)
         _, twin_curve = _look(surgery.model, samples, operator, batch_size)
         twin_gradient = make_gradient(make_scorer(surgery.model, operator), samples)
         twin_maps, _ = _saliency(twin_gradient, samples, batch_size)
         twin_share = high_frequency_power(twin_maps)
-    deviation = noise * float(np.ptp(samples.inputs))
+    deviation = float(noise) * float(np.ptp(samples.inputs))
+    if not deviation:
+        raise ValueError("All values of the inputs are equal; give images that show something.")
     generator = np.random.default_rng(seed)
     copies = []
     for _ in range(2):
@@ -257,6 +282,8 @@ def diagnose(
         noisy = Samples(samples.inputs + deviation * drawn, samples.targets)
         copies.append(_saliency(gradient, noisy, batch_size)[0])
     correlation = fourier_ring_correlation(*copies)
+    resolution = correlation.resolution()
+    white = np.abs(generator.standard_normal((32, *samples.shape))).max(axis=-1)
     return Diagnosis(
         model_name=model.name,
         nb_images=len(maps),
@@ -265,11 +292,12 @@ def diagnose(
         twin_curve=twin_curve,
         map_share=high_frequency_power(maps),
         twin_map_share=twin_share,
+        noise_share=float(high_frequency_power(white).mean()),
         grid=_shared_grid(mean_map, curve["height"], len(maps)),
         surgery=surgery,
         change=change,
         correlation=correlation,
-        sigma=correlation.resolution(),
+        sigma=resolution if 1 <= resolution < correlation.radius[-1] else None,
     )
 
 
@@ -293,11 +321,10 @@ def _look(
             found = channel_values(high_frequency_power, place, gradient)
             outputs.setdefault(place.name, []).append(found)
             return
-        measure = high_frequency_power
+        measure: Any = high_frequency_power
         if place.stride > 1:
             # what the output's grid cannot hold
-            sigma = max(place.grid) / (2 * place.stride)
-            measure = partial(high_frequency_power, sigma=sigma, window="box")
+            measure = partial(share_outside, limits=[0.5 / stride for stride in place.strides])
             picture = tf.reduce_sum(tf.abs(gradient), (0, 3)).numpy()
             pictures[place.name] = pictures.get(place.name, 0) + picture
         behind.setdefault(place.name, []).append(channel_values(measure, place, gradient))
@@ -311,9 +338,10 @@ def _look(
         after, before = image_means(behind[place.name]), image_means(outputs[place.name])
         before = 0 * before if place.stride > 1 else before
         injected, error = mean_and_error(after - before)
-        score = 0.0
-        if place.stride > 1 and min(place.grid) >= place.stride:
-            score = float(checkerboard_score(pictures[place.name][None], place.stride)[0])
+        board = None
+        if place.stride > 1:
+            picture = pictures[place.name]
+            board = mean_gradient(picture, place.name, place.strides, len(samples))
         rows.append(
             {
                 "layer": place.name,
@@ -326,7 +354,7 @@ def _look(
                 "after": mean_and_error(after)[0],
                 "injected": injected,
                 "standard_error": error,
-                "checkerboard": score,
+                "checkerboard": board.checkerboard if board is not None else 0.0,
             }
         )
     curve = layer_table([place for place in places if place.side == "output"], outputs)
@@ -348,11 +376,7 @@ def _shared_grid(mean_map: np.ndarray, heights: pd.Series, nb_images: int) -> Me
     """The mean map at the stride of which it is most of a checkerboard, beyond chance."""
     reached = {round(len(mean_map) / height) for height in heights}
     fitting = sorted(stride for stride in reached if 1 < stride <= min(mean_map.shape) // 4) or [2]
-    grids = []
-    for stride in fitting:
-        score = float(checkerboard_score(mean_map[np.newaxis], stride)[0])
-        expected = (stride**2 - 1) / (mean_map.size - 1)
-        grids.append(MeanGradient(mean_map, INPUT, stride, score, expected, nb_images))
+    grids = [mean_gradient(mean_map, INPUT, (stride, stride), nb_images) for stride in fitting]
     beyond = [grid.checkerboard - grid.expected_of_noise for grid in grids]
     # what repeats every 2 pixels repeats every 4 too
     enough = max(beyond) - 0.1 * abs(max(beyond))
@@ -370,7 +394,23 @@ def _mean(values: np.ndarray) -> str:
 
 def _candidates(diagnosis: Diagnosis) -> list[float]:
     """Cutoffs around the guess, four times below to four times above."""
-    highest = diagnosis.correlation.radius[-1]
+    highest, guess = diagnosis.correlation.radius[-1], diagnosis.sigma or 1.0
     factors = (0.25, 0.5, 0.7, 1, 1.4, 2, 4)
-    sigmas = {round(min(max(1.0, factor * diagnosis.sigma), highest)) for factor in factors}
-    return sorted(sigmas)
+    return sorted({round(min(max(1.0, factor * guess), highest)) for factor in factors})
+
+
+def _rows(layers: pd.DataFrame) -> str:
+    """Layers as lines of text."""
+    size = layers["height"].astype(str) + " x " + layers["width"].astype(str)
+    injected = layers["injected"].map("{:+.2f}".format)
+    injected += layers["standard_error"].map(" ± {:.2f}".format)
+    columns = {
+        # of a long path, the end tells more
+        "layer": [name if len(name) < 40 else "..." + name[-36:] for name in layers["layer"]],
+        "type": layers["type"].where(layers["stride"] == 1, _strided(layers)),
+        "given": size,
+        "before": layers["before"].map("{:.2f}".format),
+        "behind": layers["after"].map("{:.2f}".format),
+        "injected": injected,
+    }
+    return pd.DataFrame(columns).to_string(index=False)

@@ -1,14 +1,14 @@
 """
 The gradients that reach a model's layers, met one by one while the backward pass goes.
 
-Each layer is made to hand its output through an identity whose gradient is looked at. So one pass
-meets every layer, and no gradient is kept once it has been looked at.
+Each layer is made to hand its output through an identity whose gradient is looked at, and goes on
+only then. So one pass meets every layer, and no gradient is kept once it has been looked at.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,11 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from ..gradients import Scorer
+from ..samples import Samples
 
 INPUT = "input"
 
 # class token, distillation token, registers
 _MAX_PREFIX = 5
+# the same picture written otherwise, or a part of it
+_REARRANGING = ("Reshape", "Permute", "Flatten")
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Place:
     """
     A spatial tensor in a model: what a layer gave (side "output"), or was given (side "input").
 
-    `grid` is (H, W), `channels` C, and `stride` how many times smaller the layer's output is than
-    its input. `nb_prefix` tokens of a sequence come before those of the grid.
+    `grid` is (H, W), `channels` C, and `strides` how many times smaller the layer's output is than
+    its input, down and across. `nb_prefix` tokens of a sequence come before those of the grid.
     """
 
     name: str
@@ -39,8 +42,13 @@ class Place:
     side: str
     grid: tuple[int, int]
     channels: int
-    stride: int
+    strides: tuple[int, int]
     nb_prefix: int = 0
+
+    @property
+    def stride(self) -> int:
+        """The larger of the two strides."""
+        return max(self.strides)
 
 
 # looks at the gradient (B, H, W, C) that reaches a place
@@ -50,15 +58,19 @@ Visitor = Callable[[Place, tf.Tensor], None]
 def spatial_layers(model: keras.Model) -> dict[str, keras.Layer]:
     """The layers that may be watched by their path; nested models are walked through."""
     found: dict[str, keras.Layer] = {}
+    known: set[int] = set()
 
     def walk(owner, prefix):
         for layer in owner._flatten_layers(include_self=False, recursive=False):
-            if isinstance(layer, keras.layers.InputLayer) or layer in found.values():
+            if isinstance(layer, keras.layers.InputLayer) or id(layer) in known:
                 continue
-            path = f"{prefix}{layer.name}"
+            known.add(id(layer))
+            path, number = f"{prefix}{layer.name}", 2
+            while path in found:
+                path, number = f"{prefix}{layer.name} ({number})", number + 1
             if not isinstance(layer, keras.Model):
                 found[path] = layer
-            # heads beside tokens look like an image
+            # heads beside tokens look like a picture
             if "Attention" not in type(layer).__name__:
                 walk(layer, f"{path}/")
 
@@ -73,7 +85,7 @@ def named_layers(model: keras.Model, names: Any) -> dict[str, keras.Layer]:
         return known
     if isinstance(names, (str, keras.Layer)):
         names = [names]
-    if not isinstance(names, Sequence) or not names:
+    if not isinstance(names, Iterable):
         raise TypeError(f"`layers` is {names!r}; give a list of names of layers, or None for all.")
     chosen = {}
     for name in names:
@@ -97,89 +109,177 @@ def named_layers(model: keras.Model, names: Any) -> dict[str, keras.Layer]:
     return chosen
 
 
-def visit_gradients(
-    model: keras.Model,
-    scorer: Scorer,
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    wanted: Collection[str],
-    visit: Visitor,
-    *,
-    sides: Collection[str] = ("output",),
-) -> list[Place]:
+class Visits:
     """
-    Visit the gradient of the score at each wanted layer, from the last to the first, then at the
-    input.
+    The backward pass of a model, in which the gradient at each wanted layer is looked at.
 
-    Gives the places in forward order. A layer that is called twice is two places. On the side
-    "input", the gradient is the one that has gone back through the layer, and no other.
+    From the last layer to the first, then at the input. A layer that is called twice is two places.
+    On the side "input", the gradient is the one that has gone back through the layer, and no other.
+    It is a graph, so that TensorFlow leaves out the gradients of the weights.
+
+    Attributes
+    ----------
+    places
+        The places in forward order, the input first.
     """
-    places: list[Place] = []
-    grids: list[tuple[int, int]] = []
-    seen: dict[int, Any] = {}
 
-    def watched(name, layer, call):
+    def __init__(
+        self,
+        model: keras.Model,
+        scorer: Scorer,
+        samples: Samples,
+        wanted: Collection[str],
+        visit: Visitor,
+        sides: Collection[str] = ("output",),
+    ):
+        self.places: list[Place] = []
+        self._wanted, self._sides, self._visit = wanted, sides, visit
+        self._grids: list[tuple[int, int]] = []
+        self._seen: dict[int, Any] = {}
+        self._nb_images = 0
+        self._error: Exception | None = None
+        self._image = (int(samples.shape[0]), int(samples.shape[1]))
+        specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
+        with _patched_calls(spatial_layers(model), self._watched):
+            self._run = tf.function(self._pass, autograph=False).get_concrete_function(
+                scorer, *specs
+            )
+        self._seen.clear()
+        if not self._has_gradient:
+            raise ValueError(
+                f"The score of the model {model.name!r} has no gradient with respect to its inputs:"
+                " some layer or the operator cannot be differentiated (argmax, rounding, NumPy)."
+            )
+
+    def __call__(self, inputs: np.ndarray, targets: np.ndarray) -> None:
+        """Run the pass of one batch."""
+        self._nb_images = len(inputs)
+        try:
+            scores = self._run(tf.constant(inputs), tf.constant(targets))
+        except tf.errors.OpError:
+            if self._error is not None:
+                raise self._error from None
+            raise
+        if not np.isfinite(scores.numpy()).all():
+            raise ValueError(
+                "The model gives scores that are NaN or infinite. Look at its weights and inputs."
+            )
+
+    def _pass(self, scorer, inputs, targets):
+        start = Place(INPUT, "Input", "output", self._image, int(inputs.shape[-1]), (1, 1))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            scores = scorer(self._looked_at(inputs, [start]), targets)
+        gradient = tape.gradient(scores, inputs)
+        self._has_gradient = gradient is not None
+        self.places.insert(0, start)
+        if gradient is None:
+            return scores
+        with tf.control_dependencies([gradient]):
+            return tf.identity(scores)
+
+    def _watched(self, name: str, layer: keras.Layer, call: Callable) -> Callable:
+        """What takes the place of the layer's `call`."""
         nb_calls = 0
 
         def watched_call(*args, **kwargs):
             nonlocal nb_calls
             given = args[0] if args else None
-            found: dict[str, Place] = {}
-
-            def look(side):
-                return lambda gradient: _show(found.get(side), gradient, visit)
-
-            if name in wanted and "input" in sides and tf.is_tensor(given):
-                args = (_watch(given, look("input")), *args[1:])
+            before: list[Place] = []
+            after: list[Place] = []
+            is_wanted = name in self._wanted
+            if is_wanted and "input" in self._sides and tf.is_tensor(given):
+                args = (self._looked_at(given, before), *args[1:])
             outputs = call(*args, **kwargs)
             # a layer that gives on what another gave is the same place
-            if id(outputs) in seen:
+            if id(outputs) in self._seen:
                 return outputs
             # of the others, only the grid: it tells how tokens are laid out
-            both = _places(name, layer, given, outputs, len(inputs), grids)
-            if not both or name not in wanted:
+            both = self._places_of(name, layer, given, outputs)
+            if not both or not is_wanted:
                 return outputs
             nb_calls += 1
+            suffix = f" (call {nb_calls})" if nb_calls > 1 else ""
             for place in both:
-                if place.side in sides:
-                    suffix = f" (call {nb_calls})" if nb_calls > 1 else ""
-                    found[place.side] = replace(place, name=name + suffix)
-            places.extend(found.values())
-            if "output" in sides:
-                outputs = _watch(outputs, look("output"))
-                seen[id(outputs)] = outputs
+                if place.side in self._sides:
+                    found = after if place.side == "output" else before
+                    found.append(replace(place, name=name + suffix))
+            self.places.extend([*before, *after])
+            if after:
+                outputs = self._looked_at(outputs, after)
+                self._seen[id(outputs)] = outputs
             return outputs
 
         return watched_call
 
-    x = tf.convert_to_tensor(inputs)
-    with tf.GradientTape() as tape, _patched_calls(spatial_layers(model), watched):
-        tape.watch(x)
-        score = tf.reduce_sum(scorer(x, tf.convert_to_tensor(targets)))
-    seen.clear()
-    gradient = tape.gradient(score, x)
-    if gradient is None:
-        raise ValueError(
-            f"The score of the model {model.name!r} has no gradient with respect to its inputs: "
-            "some layer or the operator cannot be differentiated (argmax, rounding, NumPy)."
-        )
-    start = Place(INPUT, "Input", "output", tuple(x.shape[1:3]), int(x.shape[-1]), 1)
-    _show(start, gradient, visit)
-    return [start, *places]
+    def _looked_at(self, tensor: tf.Tensor, places: list[Place]) -> tf.Tensor:
+        """The tensor, whose gradient goes on once it has been looked at, if it is at a place."""
 
+        def look(gradient):
+            # windows of pictures are no pictures
+            if len(gradient) != self._nb_images:
+                return
+            try:
+                self._visit(places[0], _as_pictures(places[0], gradient))
+            except Exception as error:  # TensorFlow would make it one of its own
+                self._error = error
+                raise
 
-def _watch(tensor: tf.Tensor, look: Callable[[tf.Tensor], None]) -> tf.Tensor:
-    """The tensor, whose gradient is looked at when it is known."""
+        @tf.custom_gradient
+        def identity(values):
+            def backward(gradient):
+                if not places:
+                    return gradient
+                with tf.control_dependencies([tf.py_function(look, [gradient], [])]):
+                    return tf.identity(gradient)
 
-    @tf.custom_gradient
-    def identity(values):
-        def backward(gradient):
-            look(gradient)
-            return gradient
+            return tf.identity(values), backward
 
-        return tf.identity(values), backward
+        return identity(tensor)
 
-    return identity(tensor)
+    def _places_of(self, name, layer, given, outputs) -> list[Place]:
+        """What the layer was given and gave as places; none if it gave no picture of the images."""
+        kind = type(layer).__name__
+        after = self._grid(outputs)
+        if after is None or kind in _REARRANGING:
+            return []
+        if len(outputs.shape) == 4:
+            self._grids.append(after[0])
+        before = self._grid(given)
+        strides = _strides(layer, before, after)
+        places = []
+        for side, tensor, found in (("input", given, before), ("output", outputs, after)):
+            if found is not None:
+                grid, nb_prefix = found
+                channels = int(tensor.shape[-1])
+                places.append(Place(name, kind, side, grid, channels, strides, nb_prefix))
+        return places
+
+    def _grid(self, tensor) -> tuple[tuple[int, int], int] | None:
+        """Height and width of a picture or of a sequence of tokens, and the tokens before them."""
+        shape = getattr(tensor, "shape", None)
+        if shape is None or len(shape) not in (3, 4) or shape[0] is not None or None in shape[1:]:
+            return None
+        if not tf.as_dtype(tensor.dtype).is_floating:
+            return None
+        if len(shape) == 4:
+            height, width = shape[1:3]
+            # tokens beside heads, or heads beside tokens, have another shape than the image
+            shear = (height / width) / (self._image[0] / self._image[1])
+            return ((height, width), 0) if min(height, width) > 1 and 0.5 <= shear <= 2 else None
+        if shape[2] == 1:
+            return None
+        for nb_prefix in range(_MAX_PREFIX + 1):
+            nb_tokens = shape[1] - nb_prefix
+            for grid in self._grids[::-1]:
+                if grid[0] * grid[1] == nb_tokens:
+                    return grid, nb_prefix
+        if all(grid == self._image for grid in self._grids):  # no picture of the patches was seen
+            for nb_prefix in range(_MAX_PREFIX + 1):
+                side = int(np.sqrt(max(shape[1] - nb_prefix, 0)))
+                if side > 1 and side**2 == shape[1] - nb_prefix:
+                    return (side, side), nb_prefix
+        return None
 
 
 @contextmanager
@@ -199,59 +299,22 @@ def _patched_calls(layers: dict[str, keras.Layer], make: Callable) -> Iterator[N
                 object.__setattr__(layer, "call", own_call)
 
 
-def _places(name, layer, given, outputs, nb_images, grids) -> list[Place]:
-    """What the layer was given and gave as places; none if it gave no picture of the images."""
-    after = _grid(outputs, nb_images, grids)
-    if after is None:
-        return []
-    if len(outputs.shape) == 4:
-        grids.append(after[0])
-    before = _grid(given, nb_images, grids)
-    stride = 1
+def _strides(layer, before, after) -> tuple[int, int]:
+    """How many times the layer downsamples, down and across."""
+    kind = type(layer).__name__
     strides = getattr(layer, "strides", None)
-    if isinstance(strides, (tuple, list)) and "Transpose" not in type(layer).__name__:
-        stride = int(max(strides))
-    elif before is not None:
-        ratio = max(a / b for a, b in zip(before[0], after[0]))
-        stride = round(ratio) if ratio >= 1.5 else 1
-    places = []
-    for side, tensor, found in (("input", given, before), ("output", outputs, after)):
-        if found is not None:
-            grid, nb_prefix = found
-            channels = int(tensor.shape[-1])
-            kind = type(layer).__name__
-            places.append(Place(name, kind, side, grid, channels, stride, nb_prefix))
-    return places
+    if isinstance(strides, (tuple, list)) and len(strides) == 2:
+        return (1, 1) if "Transpose" in kind else (int(strides[0]), int(strides[1]))
+    if before is None or kind.startswith("Cropping"):
+        return 1, 1
+    ratios = [a / b for a, b in zip(before[0], after[0])]
+    return tuple(round(ratio) if ratio >= 1.5 else 1 for ratio in ratios)  # type: ignore
 
 
-def _grid(tensor, nb_images, grids) -> tuple[tuple[int, int], int] | None:
-    """Height and width of a picture or of a sequence of tokens, and the tokens before them."""
-    shape = getattr(tensor, "shape", None)
-    if shape is None or len(shape) not in (3, 4) or shape[0] != nb_images:
-        return None
-    if not tf.as_dtype(tensor.dtype).is_floating:
-        return None
-    if len(shape) == 4:
-        height, width = shape[1:3]
-        return ((height, width), 0) if min(height, width) > 1 else None
-    for nb_prefix in range(_MAX_PREFIX + 1):
-        nb_tokens = shape[1] - nb_prefix
-        known = next((grid for grid in grids[::-1] if grid[0] * grid[1] == nb_tokens), None)
-        if known:
-            return known, nb_prefix
-    for nb_prefix in range(_MAX_PREFIX + 1):
-        side = int(np.sqrt(max(shape[1] - nb_prefix, 0)))
-        if side > 1 and side**2 == shape[1] - nb_prefix:
-            return (side, side), nb_prefix
-    return None
-
-
-def _show(place: Place | None, gradient: tf.Tensor, visit: Visitor) -> None:
-    """Visit a gradient as (B, H, W, C) in float32, tokens laid out on their grid."""
-    if place is None:
-        return
+def _as_pictures(place: Place, gradient: tf.Tensor) -> tf.Tensor:
+    """A gradient as (B, H, W, C) in float32, tokens laid out on their grid."""
     gradient = tf.cast(gradient, tf.float32)
     if len(gradient.shape) == 3:
         tokens = gradient[:, place.nb_prefix :]
         gradient = tf.reshape(tokens, (-1, *place.grid, place.channels))
-    visit(place, gradient)
+    return gradient

@@ -4,6 +4,7 @@ Measures by method, by band and by layer as bars, and the diagnosis that holds t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from .curves import layer_curves, ring_correlation
 from .pictures import mean_gradient
-from .style import COLOURS, check_mapping
+from .style import COLOURS, check_mapping, short
 
 
 def content_bars(
@@ -43,6 +44,8 @@ def content_bars(
 
     Raises
     ------
+    ValueError
+        If a method has no values, or NaN or infinite ones.
     TypeError
         If `contents` is no mapping.
 
@@ -55,14 +58,20 @@ def content_bars(
     check_mapping("contents", contents, "{'Saliency': high_frequency_power(explanations)}")
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 0.35 * len(contents) + 0.9), layout="constrained")
-    named = {method: (families or {}).get(method) for method in contents}
-    styles = dict(zip(dict.fromkeys(named.values()), zip(COLOURS, ("", "///", "...", "xxx"))))
+    named = {method: (families or {}).get(method, "other") for method in contents}
+    hatches = itertools.cycle(("", "///", "...", "xxx", "ooo"))
+    styles = dict(zip(dict.fromkeys(named.values()), zip(itertools.cycle(COLOURS), hatches)))
     labelled = set()
     for method, values in contents.items():
         values = np.asarray(values, np.float64)
+        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+            raise ValueError(
+                f"The values of {method!r} have shape {values.shape}, or hold NaN; give one finite "
+                "number an image."
+            )
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         family = named[method]
-        colour, hatch = styles.get(family, ("0.5", ""))
+        colour, hatch = styles[family]
         ax.barh(
             method,
             values.mean(),
@@ -76,7 +85,7 @@ def content_bars(
         )
         labelled.add(family)
     ax.invert_yaxis()
-    ax.set_xlabel(f"{label} (mean ± standard error)")
+    ax.set_xlabel(f"{label}\n(mean ± standard error)")
     if families:
         ax.legend(fontsize=7)
     return ax
@@ -98,6 +107,11 @@ def band_bars(table: Any, *, axes: Any = None) -> Any:
     axes
         Array of Axes: energy, then what each band adds to the score.
 
+    Raises
+    ------
+    ValueError
+        If there are too few or too many axes.
+
     Examples
     --------
     >>> from xplique_forgrad.spectrum import band_importance
@@ -110,7 +124,9 @@ def band_bars(table: Any, *, axes: Any = None) -> Any:
         _, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 3), squeeze=False)
         axes[0, 0].figure.set_layout_engine("constrained")
     axes = np.ravel(axes)
-    names = ["mean"] + [f"{row.low:g}-{row.high:.4g}" for row in table.iloc[1:].itertuples()]
+    if len(axes) != len(columns):
+        raise ValueError(f"There are {len(axes)} axes; give {len(columns)}, one for each panel.")
+    names = ["mean"] + [f"{row.low:g}-{row.high:.3g}" for row in table.iloc[1:].itertuples()]
     for axis, (name, label), colour in zip(axes, columns.items(), COLOURS):
         # the score of a constant map is where the sum begins, no band
         shown = slice(1 if name == "added" else 0, None)
@@ -166,7 +182,7 @@ def diagnosis(found: Any) -> Any:
             capsize=2,
             label=label,
         )
-    axes[1, 0].set_yticks(range(len(shown)), shown["layer"], fontsize=7)
+    axes[1, 0].set_yticks(range(len(shown)), [short(name) for name in shown["layer"]], fontsize=7)
     axes[1, 0].set_xlabel("high frequency injected (share of power, ± standard error)")
     axes[1, 0].legend(fontsize=7, loc="lower right")
     mean_gradient(found.grid, ax=axes[0, 1])
@@ -176,7 +192,9 @@ def diagnosis(found: Any) -> Any:
         fontsize=8,
     )
     ring_correlation({"maps of two noisy copies": found.correlation}, ax=axes[1, 1])
-    axes[1, 1].axvline(found.sigma, color=COLOURS[3], ls="--", label=f"sigma = {found.sigma:g}")
-    axes[1, 1].legend(fontsize=7)
+    if found.sigma is not None:
+        sigma = f"sigma = {found.sigma:g}"
+        axes[1, 1].axvline(found.sigma, color=COLOURS[3], ls="--", label=sigma)
+        axes[1, 1].legend(fontsize=7)
     figure.suptitle(f"{found.model_name}, {found.nb_images} images", fontsize=10)
     return figure

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator
 
-from .style import COLOURS, check_mapping
+from .style import COLOURS, check_mapping, short
 
 
 def sigma_curve(search: Any, *, ax: Any = None) -> Any:
@@ -106,6 +106,10 @@ def residual_curves(residual: Any, *, ax: Any = None) -> Any:
     ax.plot(residual.radii, control, "--", color="black", label="no gradient")
     ax.axhline(1, color="0.6", lw=0.8)
     ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("")
     ax.set_xlabel("radius of the perturbation (norm, unit of the inputs)")
     ax.set_ylabel("residual / residual of the full gradient")
     ax.legend(fontsize=7)
@@ -166,10 +170,14 @@ def layer_curves(tables: Any, *, ax: Any = None) -> Any:
         ax.plot(where, mean, color=colour, marker=marker, markersize=4, lw=1.2, label=label)
         ax.fill_between(where, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
     ax.set_xlim(-0.5, len(first) - 0.5)
+    labelled = -np.inf
     for layer in first.loc[first["stride"] > 1, "layer"]:
         ax.axvline(positions[layer], color="0.5", ls=":", lw=1)
+        if positions[layer] - labelled < 0.03 * len(first):
+            continue  # no room
+        labelled = positions[layer]
         ax.annotate(
-            layer.split("/")[-1],
+            short(layer),
             (positions[layer], 1.01),
             xycoords=("data", "axes fraction"),
             rotation=40,

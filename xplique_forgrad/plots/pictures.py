@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .style import check_mapping
+from .style import check_mapping, short
 
 
 def map_gallery(
@@ -174,6 +174,8 @@ def mean_gradient(found: Any, *, ax: Any = None) -> Any:
     """
     Draw the mean gradient behind a layer, with its checkerboard score.
 
+    A picture that has negative values, the mean of signed gradients, gets colours about 0.
+
     Parameters
     ----------
     found
@@ -189,7 +191,17 @@ def mean_gradient(found: Any, *, ax: Any = None) -> Any:
     if ax is None:
         _, ax = plt.subplots(figsize=(3, 3.2), layout="constrained")
     low, high = np.percentile(found.picture, [0.5, 99.5])
-    ax.imshow(found.picture, cmap="cividis", vmin=low, vmax=high)
-    ax.set_title(f"behind {found.layer}\ncheckerboard {found.checkerboard:.2f}", fontsize=8)
+    is_signed = found.picture.min() < 0
+    if is_signed:
+        low, high = -max(-low, high), max(-low, high)
+    cmap = "PuOr" if is_signed else "cividis"
+    image = ax.imshow(found.picture, cmap=cmap, vmin=low, vmax=high)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.7)
+    bar.set_label("mean gradient" if is_signed else "mean rectified gradient", fontsize=7)
+    bar.ax.tick_params(labelsize=6)
+    bar.ax.yaxis.get_offset_text().set_fontsize(6)
+    ax.set_title(f"behind {short(found.layer)}\ncheckerboard {found.checkerboard:.2f}", fontsize=8)
+    ax.set_xlabel("column (pixels)", fontsize=7)
+    ax.set_ylabel("row (pixels)", fontsize=7)
     ax.tick_params(labelsize=7)
     return ax

@@ -7,8 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Okabe and Ito: told apart by the colour-blind, and of different greys
+# Okabe and Ito: told apart by the colour-blind; in grey, markers, lines and hatchings tell
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+
+
+def short(name: str, length: int = 22) -> str:
+    """The end of a layer's path, at most so many characters of it."""
+    name = name.split("/")[-1]
+    return name if len(name) <= length else "..." + name[3 - length :]
 
 
 def check_mapping(name: str, value: Any, example: str, may_be_empty: bool = False) -> None:

@@ -1,0 +1,135 @@
+"""
+What each band of frequencies holds, and what it is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from ..filtering import forgrad, frequency_radius, full_band_sigma
+from ..filtering.checks import checked_sigma
+from ..filtering.transforms import rectified
+from .power import batches, checked_maps, power_of, ratio
+
+
+def band_importance(
+    explanations: Any,
+    metric: Any = None,
+    *,
+    edges: Sequence[float] | None = None,
+    rectify: str | None = "magnitude",
+) -> pd.DataFrame:
+    """
+    How much of the maps' energy sits in each band of frequencies, and what each band is worth.
+
+    Dropping high frequencies is a good choice only where they add nothing. With a metric, each band
+    is judged in two ways: *alone*, the score of the map that holds the frequencies of the band and
+    no others, and *added*, the score of the map filtered at the band's upper end less that of the
+    map filtered at its lower end. The first row is the mean of the map: a constant map, whose
+    pixels the metric takes in its order for ties. *Added* sums up to the score of the full map.
+
+    Parameters
+    ----------
+    explanations
+        Maps of shape (N, H, W) or (N, H, W, C), an array or a Tensor.
+    metric
+        What scores maps image by image: `Faithfulness(model, inputs, targets, ...)` or any other
+        object with a method `evaluate_per_image(explanations)`. None gives the energy alone.
+    edges
+        Upper ends of the bands in cycles along the longest side, increasing. None are octaves: 1,
+        2, 4, ..., and the full band.
+    rectify
+        As in `forgrad`: "magnitude", "positive" or None, taken before the map is split.
+
+    Returns
+    -------
+    table
+        One row a band: "low" (not included) and "high" (included), in cycles; "energy", the mean
+        over images of the band's share of the energy; with a metric "alone" and "added". Beside
+        each, with the ending "_error", its standard error over the images (0 for a single image).
+
+    Raises
+    ------
+    ValueError
+        If edges do not increase or are out of range, and as `forgrad` does.
+    TypeError
+        If `metric` cannot score image by image.
+
+    Examples
+    --------
+    >>> table = band_importance(np.random.default_rng(0).standard_normal((4, 64, 64)))
+    >>> table["high"].tolist()[:4], round(float(table["energy"].sum()), 6)
+    ([0.0, 1.0, 2.0, 4.0], 1.0)
+    """
+    if metric is not None and not hasattr(metric, "evaluate_per_image"):
+        raise TypeError(
+            f"`metric` is a {type(metric).__name__}; give one that scores image by image, such as "
+            "Faithfulness(model, inputs, targets, activation='softmax')."
+        )
+    explanations = checked_maps(explanations, rectify)
+    shape = tuple(explanations.shape[1:3])
+    highs = _checked_edges(edges, shape)
+    columns = {"energy": _band_shares(explanations, highs, rectify)}
+    if metric is not None:
+        maps = rectified(explanations, rectify)
+        # exactly constant, and at the end the very map: transforms would break ties by rounding
+        lower = tf.zeros_like(maps) + tf.reduce_mean(maps, axis=(1, 2), keepdims=True)
+        alone, whole = [_scores(metric, lower)], [_scores(metric, lower)]
+        for high in highs:
+            upper = maps if high == highs[-1] else forgrad(maps, high, rectify=None)
+            alone.append(_scores(metric, upper - lower))
+            whole.append(_scores(metric, tf.abs(upper) if rectify == "magnitude" else upper))
+            lower = upper
+        columns["alone"] = np.array(alone)
+        columns["added"] = np.diff(whole, axis=0, prepend=0)
+    table = pd.DataFrame({"low": [0.0, 0.0, *highs[:-1]], "high": [0.0, *highs]})
+    for name, values in columns.items():
+        nb_images = values.shape[1]
+        table[name] = values.mean(axis=1)
+        spread = values.std(axis=1, ddof=1) if nb_images > 1 else np.zeros(len(values))
+        table[f"{name}_error"] = spread / np.sqrt(nb_images)
+    return table
+
+
+def _band_shares(explanations: tf.Tensor, highs: list[float], rectify: str | None) -> np.ndarray:
+    """Share of each map's energy in each band, the mean first, of shape (bands, N)."""
+    parts = []
+    for maps in batches(explanations, rectify):
+        radius = frequency_radius(maps.shape[2:], half=True).numpy()
+        # a cutoff keeps the frequency that it names, as in the filter
+        bands = np.searchsorted(np.array([0.0, *highs]) * (1 + 2e-7), radius.ravel())
+        peaks = tf.reduce_max(tf.abs(maps), (1, 2, 3), keepdims=True)
+        power = tf.reduce_sum(power_of(tf.math.divide_no_nan(maps, peaks)), axis=1)
+        by_frequency = tf.cast(tf.transpose(tf.reshape(power, (maps.shape[0], -1))), tf.float64)
+        parts.append(tf.math.unsorted_segment_sum(by_frequency, bands, 1 + len(highs)).numpy())
+    energies = np.concatenate(parts, axis=1)
+    return ratio(energies, energies.sum(axis=0))
+
+
+def _scores(metric: Any, maps: tf.Tensor) -> np.ndarray:
+    """The metric's score of each map, checked."""
+    scores = np.asarray(metric.evaluate_per_image(maps), np.float64)
+    if scores.shape != (len(maps),) or not np.isfinite(scores).all():
+        raise ValueError(
+            f"The metric gave scores of shape {scores.shape} for {len(maps)} maps, or NaN; it must "
+            "give one finite number a map."
+        )
+    return scores
+
+
+def _checked_edges(edges: Sequence[float] | None, shape: tuple[int, int]) -> list[float]:
+    """Upper ends of the bands, the full band last."""
+    full = full_band_sigma(shape)
+    octaves = 2.0 ** np.arange(np.ceil(np.log2(full)))
+    given = octaves if edges is None else np.asarray(edges)
+    if edges is None and full <= 1:
+        return [full]
+    highs = np.asarray(checked_sigma(given, shape, name="edges"), np.float64)
+    if highs.ndim != 1 or not len(highs) or np.any(np.diff(highs) <= 0):
+        raise ValueError(f"`edges` are {edges}; give increasing cutoffs, such as [1, 2, 4, 8].")
+    return [*highs[highs < full].tolist(), full]
