@@ -90,7 +90,7 @@ class TestPlanted:
         row = diagnose(planted(relu), x, self.Y).layers.set_index("layer").loc["relu"]
         curve = layerwise_high_frequency(planted(relu), x, self.Y, ["relu"])
         assert row["before"] == pytest.approx(0, abs=1e-6)
-        assert row["after"] == pytest.approx(curve["mean"][0])
+        assert row["behind"] == pytest.approx(curve["mean"][0])
         # half of the energy of a random mask is its mean, and 80 % of the rest lies beyond
         assert row["injected"] == pytest.approx(0.4, abs=0.05)
 

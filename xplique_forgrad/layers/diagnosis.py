@@ -50,9 +50,9 @@ class Diagnosis:
         Number of images.
     layers
         One row a layer that was given one picture and gives one: "layer", "type", "height",
-        "width" and "channels" of what it was given, "stride", "before" and "after", the share of
+        "width" and "channels" of what it was given, "stride", "before" and "behind", the share of
         high frequency of the gradient as it reaches the layer and once it has gone back through
-        it, "injected", after less before, with its "standard_error" over images, and
+        it, "injected", the difference, with its "standard_error" over images, and
         "checkerboard", the score of the mean magnitude behind a layer that downsamples.
     curve, twin_curve
         Tables as of `layerwise_high_frequency`, of the model and of its twin without
@@ -351,7 +351,7 @@ def _look(
                 "channels": place.channels,
                 "stride": place.stride,
                 "before": mean_and_error(before)[0],
-                "after": mean_and_error(after)[0],
+                "behind": mean_and_error(after)[0],
                 "injected": injected,
                 "standard_error": error,
                 "checkerboard": board.checkerboard if board is not None else 0.0,
@@ -410,7 +410,7 @@ def _rows(layers: pd.DataFrame) -> str:
         "type": layers["type"].where(layers["stride"] == 1, _strided(layers)),
         "given": size,
         "before": layers["before"].map("{:.2f}".format),
-        "behind": layers["after"].map("{:.2f}".format),
+        "behind": layers["behind"].map("{:.2f}".format),
         "injected": injected,
     }
     return pd.DataFrame(columns).to_string(index=False)

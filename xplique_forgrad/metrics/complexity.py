@@ -4,6 +4,7 @@ High-frequency content of maps as complexity metrics of Xplique: one score a map
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,30 @@ from ..spectrum import (
 )
 
 
-class HighFrequencyPower(BaseComplexityMetric):
+class _MapMeasure(BaseComplexityMetric):
+    """A measure of each map, of `xplique_forgrad.spectrum`."""
+
+    def __init__(self, batch_size: int = 32, rectify: str | None = None):
+        super().__init__(batch_size)
+        self.rectify = rectify
+
+    @abstractmethod
+    def _measure(self, explanations: Any) -> np.ndarray:
+        """The measure of each map, with the options of the metric."""
+
+    def detailed_evaluate(self, explanations: Any) -> np.ndarray:
+        """
+        Measure of each map, of shape (N,).
+
+        Parameters
+        ----------
+        explanations
+            Maps of shape (N, H, W) or (N, H, W, C).
+        """
+        return self._measure(explanations)
+
+
+class HighFrequencyPower(_MapMeasure):
     """
     Share of each map's spectral power beyond a cutoff; higher means more high frequency.
 
@@ -41,24 +65,16 @@ class HighFrequencyPower(BaseComplexityMetric):
     """
 
     def __init__(
-        self, batch_size: int | None = 32, sigma: float | None = None, rectify: str | None = None
+        self, batch_size: int = 32, sigma: float | None = None, rectify: str | None = None
     ):
-        super().__init__(batch_size)
-        self.sigma, self.rectify = sigma, rectify
+        super().__init__(batch_size, rectify)
+        self.sigma = sigma
 
-    def detailed_evaluate(self, explanations: Any) -> np.ndarray:
-        """
-        Share of the power of each map, of shape (N,).
-
-        Parameters
-        ----------
-        explanations
-            Maps of shape (N, H, W) or (N, H, W, C).
-        """
+    def _measure(self, explanations: Any) -> np.ndarray:
         return high_frequency_power(explanations, self.sigma, rectify=self.rectify)
 
 
-class ExpectedFrequency(BaseComplexityMetric):
+class ExpectedFrequency(_MapMeasure):
     """
     Mean radius of each map's frequencies, weighted by power, in cycles along the longest side.
 
@@ -78,23 +94,11 @@ class ExpectedFrequency(BaseComplexityMetric):
     24
     """
 
-    def __init__(self, batch_size: int | None = 32, rectify: str | None = None):
-        super().__init__(batch_size)
-        self.rectify = rectify
-
-    def detailed_evaluate(self, explanations: Any) -> np.ndarray:
-        """
-        Expected frequency of each map, of shape (N,).
-
-        Parameters
-        ----------
-        explanations
-            Maps of shape (N, H, W) or (N, H, W, C).
-        """
+    def _measure(self, explanations: Any) -> np.ndarray:
         return expected_frequency(explanations, rectify=self.rectify)
 
 
-class MeanAbsoluteLaplacian(BaseComplexityMetric):
+class MeanAbsoluteLaplacian(_MapMeasure):
     """
     Mean magnitude of the Laplacian of each map, divided by the map's standard deviation.
 
@@ -114,23 +118,11 @@ class MeanAbsoluteLaplacian(BaseComplexityMetric):
     3.5
     """
 
-    def __init__(self, batch_size: int | None = 32, rectify: str | None = None):
-        super().__init__(batch_size)
-        self.rectify = rectify
-
-    def detailed_evaluate(self, explanations: Any) -> np.ndarray:
-        """
-        Normalised Laplacian of each map, of shape (N,).
-
-        Parameters
-        ----------
-        explanations
-            Maps of shape (N, H, W) or (N, H, W, C).
-        """
+    def _measure(self, explanations: Any) -> np.ndarray:
         return mean_absolute_laplacian(explanations, rectify=self.rectify)
 
 
-class CompressedSize(BaseComplexityMetric):
+class CompressedSize(_MapMeasure):
     """
     Size of each map after lossless compression, in bytes: a PNG file of 8 bits unless said else.
 
@@ -156,23 +148,15 @@ class CompressedSize(BaseComplexityMetric):
 
     def __init__(
         self,
-        batch_size: int | None = 32,
+        batch_size: int = 32,
         codec: str = "png",
         nb_bits: int = 8,
         rectify: str | None = None,
     ):
-        super().__init__(batch_size)
-        self.codec, self.nb_bits, self.rectify = codec, nb_bits, rectify
+        super().__init__(batch_size, rectify)
+        self.codec, self.nb_bits = codec, nb_bits
 
-    def detailed_evaluate(self, explanations: Any) -> np.ndarray:
-        """
-        Bytes of each map, of shape (N,).
-
-        Parameters
-        ----------
-        explanations
-            Maps of shape (N, H, W) or (N, H, W, C).
-        """
+    def _measure(self, explanations: Any) -> np.ndarray:
         return compressed_size(
             explanations, codec=self.codec, nb_bits=self.nb_bits, rectify=self.rectify
         )
