@@ -70,8 +70,21 @@ MEASURES = {
 }
 POOLINGS = ("max", "average")
 SHOWN_LAYERS = ("input", "stem_relu", "pool", "block1_relu2", "block2_relu2", "block3_relu2")
+BOARDS = (
+    "stem",
+    "pool",
+    "block2_conv1",
+    "block2_shortcut",
+    "block3_conv1",
+    "block3_shortcut",
+)
 SIGMAS = (3, 6, 12, 24, 48)
 RADII = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def white_noise_share(size, rectify):
+    noise = np.random.default_rng(0).standard_normal((500, size, size))
+    return high_frequency_power(noise, rectify=rectify).mean()
 
 
 def mean_and_error(values):
@@ -116,16 +129,15 @@ def content(explanations, rectify):
     for title, (measure, form) in MEASURES.items():
         values = {name: measure(maps, rectify=rectify) for name, (_, maps) in explanations.items()}
         for name, one in values.items():
-            rows.setdefault(f"{name} ({explanations[name][0]})", {})[title] = form.format(
-                *mean_and_error(one)
-            )
+            row = rows.setdefault(name, {"box": explanations[name][0].split("-")[0]})
+            row[title] = form.format(*mean_and_error(one))
         means = {
             family: [np.mean(values[n]) for n, (kind, _) in explanations.items() if kind == family]
             for family in (WHITE_BOX, BLACK_BOX)
         }
         pairs = np.subtract.outer(means[WHITE_BOX], means[BLACK_BOX]) > 0
         orders[title] = f"{pairs.sum()} of {pairs.size}"
-    rows["white-box above black-box (pairs)"] = orders
+    rows["pairs, white above black"] = {"box": "", **orders}
     return pd.DataFrame(rows).T
 
 
@@ -167,22 +179,33 @@ def bands(name, model, inputs, targets, figures):
                 ]
                 for column in ("energy", "alone", "added")
             },
-            index=[f"{row.low:g} to {row.high:.4g}" for row in table.itertuples()],
+            index=["mean"] + [f"{r.low:g} to {r.high:.3g}" for r in table.iloc[1:].itertuples()],
         )
         print(as_markdown(shown), flush=True)
         if figures and title.startswith("Saliency, max"):
             save(plots.band_bars(table)[0].figure, figures / "bands.jpg")
 
 
-def residuals(name, model, inputs, targets, figures):
-    found = taylor_residual(model, inputs, targets, SIGMAS, RADII, nb_samples=100)
-    print(f"\n### Residual over that of the full gradient, {name}: median over images\n")
-    rows = {f"sigma {s}": ratio for s, ratio in zip(SIGMAS, np.median(found.ratio, axis=1))}
-    rows["no gradient"] = np.median(found.zero_order_ratio, axis=0)
-    columns = [f"radius {radius:g}" for radius in RADII]
-    print(as_markdown(pd.DataFrame(rows, columns).T.map("{:.3f}".format)), flush=True)
-    if figures and name.startswith("max"):
-        save(plots.residual_curves(found).figure, figures / "residuals.jpg")
+def residuals(inputs, targets, figures):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
+    for pooling, ax in zip(POOLINGS, axes):
+        model = load_classifier(pooling)
+        found = taylor_residual(model, inputs, targets, SIGMAS, RADII, nb_samples=100)
+        print(f"\n### Residual over that of the full gradient, {pooling} pooling\n")
+        ratios = dict(zip([f"sigma {s}" for s in SIGMAS], found.ratio))
+        ratios["no gradient"] = found.zero_order_ratio
+        columns = [f"radius {radius:g}" for radius in RADII]
+        rows = {
+            name: [
+                f"{middle:.2f} ({low:.2f}-{high:.2f})"
+                for low, middle, high in np.percentile(ratio, [25, 50, 75], axis=0).T
+            ]
+            for name, ratio in ratios.items()
+        }
+        print(as_markdown(pd.DataFrame(rows, columns).T), flush=True)
+        plots.residual_curves(found, ax=ax).set_title(f"{pooling} pooling", fontsize=9)
+    if figures:
+        save(figure, figures / "residuals.jpg")
 
 
 def layers(inputs, targets, figures):
@@ -206,6 +229,10 @@ def layers(inputs, targets, figures):
                 tables[key] = table
                 chosen = table.set_index("layer").loc[list(SHOWN_LAYERS), "mean"]
                 rows[key] = chosen.map("{:.2f}".format)
+    sizes = tables["max pooling, trained"].set_index("layer").loc[list(SHOWN_LAYERS), "height"]
+    for rectify in (None, "magnitude"):
+        name = "white noise" + (", magnitudes" if rectify else "")
+        rows[name] = [f"{white_noise_share(size, rectify):.2f}" for size in sizes]
     print("\n### Share of the gradient's power beyond a quarter of the layer's size\n")
     print(as_markdown(pd.DataFrame(rows).T))
     print(
@@ -213,7 +240,7 @@ def layers(inputs, targets, figures):
     )
     print(f"{max(spreads):.3f}", flush=True)
     if figures:
-        figure, axes = plt.subplots(2, 1, figsize=(8, 7.5), layout="constrained")
+        figure, axes = plt.subplots(2, 1, figsize=(8, 7.5), sharey=True, layout="constrained")
         for ax, pooling in zip(axes, POOLINGS):
             shown = {s: tables[f"{pooling} pooling, {s}"] for s in ("trained", "random")}
             plots.layer_curves(shown, ax=ax)
@@ -225,7 +252,7 @@ def checkerboards(inputs, figures):
     rows, pictures = {}, []
     for pooling, suffix in (("max", ""), ("average", "_pool")):
         model = load_classifier(pooling)
-        for layer in ("stem", "pool", "block2_conv1", "block2_shortcut", "block3_shortcut"):
+        for layer in BOARDS:
             name = layer if layer == "pool" else layer + suffix
             row = rows.setdefault(layer, {})
             for title, rectify in (("magnitude", "magnitude"), ("signed", None)):
@@ -237,34 +264,36 @@ def checkerboards(inputs, figures):
     print(f"\n### Checkerboard score of the mean gradient of {len(inputs)} images\n")
     print(as_markdown(pd.DataFrame(rows).T), flush=True)
     if figures:
-        figure, axes = plt.subplots(1, len(pictures), figsize=(10, 3), layout="constrained")
+        figure, axes = plt.subplots(1, len(pictures), figsize=(12, 2.8), layout="constrained")
         for ax, found in zip(axes, pictures):
             plots.mean_gradient(found, ax=ax)
         for ax, pooling in zip(axes, ("max", "max", "average", "average")):
-            ax.set_title(f"{pooling} pooling\n{ax.get_title()}", fontsize=8)
+            ax.set_title(f"{pooling} pooling\n{ax.get_title()}", fontsize=7)
         save(figure, figures / "checkerboards.jpg")
 
 
 def surgery(inputs, targets):
     rows = {}
     model = load_classifier("max")
+    many = load_images(256, seed=301)
     for max_pool, strides in (
+        (None, None),
         ("average", None),
         (None, "average"),
         ("average", "average"),
         ("blur", "blur"),
     ):
         twin = replace_downsampling(model, max_pool=max_pool, strides=strides)
-        change = twin.compare(inputs, targets)
+        change = twin.compare(many.inputs, many.targets)
         maps = Saliency(twin.model).explain(inputs, targets)
         curve = layerwise_high_frequency(twin.model, inputs, targets, ["pool"])
         rows[f"max pooling: {max_pool or 'kept'}, strides: {strides or 'kept'}"] = {
             "gradient at the input": f"{curve['mean'][0]:.2f}",
-            "Saliency map": "{:.2f} ± {:.2f}".format(*mean_and_error(high_frequency_power(maps))),
-            "same class": f"{change.agreement:.2f}",
-            "accuracy": f"{change.accuracy_after:.2f}",
+            "Saliency map": "{:.3f} ± {:.3f}".format(*mean_and_error(high_frequency_power(maps))),
+            "same class": f"{change.agreement:.2f} ± {change.agreement_error:.2f}",
+            "accuracy": f"{change.accuracy_after:.2f} ± {change.accuracy_after_error:.2f}",
         }
-    print(f"\n### Surgery on the max-pooling network (accuracy {change.accuracy_before:.2f})\n")
+    print("\n### Surgery on the max-pooling network\n")
     print(as_markdown(pd.DataFrame(rows).T), flush=True)
 
 
@@ -284,9 +313,13 @@ def propositions():
         }
     print(as_markdown(pd.DataFrame(rows).T))
     print("\n### Samples of SmoothGrad for t = L / 10 with probability 0.01, 224 x 224\n")
+    rows = {}
     for formula in ("preprint", "bernstein"):
-        needed = theory.smoothgrad_nb_samples(0.1, 0.01, 1.0, 224.0, (224, 224), formula=formula)
-        print(f"{formula}: {needed}", flush=True)
+        rows[formula] = {
+            title: theory.smoothgrad_nb_samples(0.1, 0.01, 1, v, (224, 224), formula=formula)
+            for title, v in (("L = 1, variance 224", 224.0), ("L = 1, variance 1", 1.0))
+        }
+    print(as_markdown(pd.DataFrame(rows).T.astype(str)), flush=True)
 
 
 def save(figure, path):
@@ -305,13 +338,13 @@ def main():
     layers(inputs, targets, arguments.figures)
     checkerboards(load_images(128, seed=arguments.seed).inputs, arguments.figures)
     surgery(inputs, targets)
+    residuals(inputs, targets, arguments.figures)
     for pooling in POOLINGS:
         model, name = load_classifier(pooling), f"{pooling} pooling"
         found = diagnose(model, inputs, targets)
         print(f"\n### Diagnosis, {name}\n\n```text\n{found}\n```", flush=True)
         if arguments.figures and pooling == "max":
             save(found.plot(), arguments.figures / "diagnosis.jpg")
-        residuals(name, model, inputs, targets, arguments.figures)
         bands(name, model, inputs, targets, arguments.figures)
         signatures_and_content(name, model, inputs, targets, arguments.figures)
 

@@ -42,16 +42,21 @@ class TestPlanted:
         assert row["checkerboard"] == pytest.approx(1)
         assert (found.grid.stride, found.grid.layer) == (2, "input")
         assert found.grid.checkerboard == pytest.approx(1)
-        assert "grid of 2 pixels" in str(found)
+        assert not found.has_grid
+        assert "Too few images" in str(found)
+        many = diagnose(planted(conv), np.tile(self.X, (3, 1, 1, 1)), np.tile(self.Y, (3, 1)))
+        assert many.has_grid
+        assert "grid of 2 pixels" in str(many)
 
     def test_even_pooling_injects_nothing(self):
-        found = diagnose(planted(kl.AveragePooling2D(2, name="even")), self.X, self.Y)
+        x, y = np.tile(self.X, (3, 1, 1, 1)), np.tile(self.Y, (3, 1))
+        found = diagnose(planted(kl.AveragePooling2D(2, name="even")), x, y)
         row = found.layers.set_index("layer").loc["even"]
         assert row["injected"] == pytest.approx(0, abs=1e-6)
         assert row["checkerboard"] == 0
         assert "share no grid" in str(found)
         assert found.twin_curve is None
-        assert "no max pooling and no strided" in str(found)
+        assert "no max pooling, no strided" in str(found)
 
     def test_what_pooling_and_holes_inject_of_a_noisy_gradient(self, rng):
         """Repeating pixels leaves (1/2 + 1/pi)^2 of white noise in band, holes leave a quarter."""

@@ -301,6 +301,20 @@ class TestBandImportance:
         with pytest.raises(ValueError, match="Map 1 "):
             band_importance(maps, edges=[16])
 
+    def test_magnitudes_of_bands_are_scored_as_the_filter_gives_them(self, rng):
+        seen = []
+
+        class Metric:
+            def evaluate_per_image(self, maps):
+                seen.append(np.asarray(maps))
+                return np.zeros(len(maps))
+
+        maps = rng.standard_normal((2, 16, 16))
+        band_importance(maps, Metric(), edges=[4])
+        assert min(part.min() for part in seen) >= 0
+        np.testing.assert_allclose(seen[3], forgrad(maps, 4), atol=1e-12)
+        np.testing.assert_allclose(seen[-1], np.abs(maps))
+
     def test_bad_edges(self, rng):
         maps = rng.standard_normal((2, 32, 32))
         for edges in ([4, 2], [2, 2], [], [0, 3], [3, 99], 5, [[1, 2]]):

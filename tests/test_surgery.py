@@ -793,3 +793,10 @@ def test_applications(name, nb_replaced):
         assert surgery.model.get_layer(last).output.shape == layer.output.shape
     for kernel, before in zip(kernels(randomize(original)), kernels(original)):
         assert not np.allclose(kernel, before)
+
+
+def test_random_weights_are_not_those_of_a_model_built_with_the_same_seed():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
+    kernel, *_ = model.get_weights()
+    assert not np.array_equal(randomize(model, seed=0).get_weights()[0], kernel)

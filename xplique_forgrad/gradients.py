@@ -4,6 +4,7 @@ The score of the targets as a function that can be differentiated, and what its 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +25,6 @@ def check_differentiable(model: Any) -> None:
         raise TypeError(
             f"`model` is a {type(model).__name__}; give a keras.Model. The gradients of a plain "
             "callable (a function, a model of another library) are not known."
-        )
-    nb_inputs = len(getattr(model, "inputs", None) or [None])
-    if nb_inputs != 1:
-        raise ValueError(
-            f"The model {model.name!r} has {nb_inputs} inputs; give a model of images alone, for "
-            "instance keras.Model(image, model([image, constant]))."
         )
     if not model.built:
         raise ValueError(
@@ -81,6 +76,12 @@ def differentiable_samples(
     Targets of None stand for the class that the model predicts, one-hot.
     """
     check_differentiable(model)
+    nb_inputs = len(getattr(model, "inputs", None) or [None])
+    if nb_inputs != 1:
+        raise ValueError(
+            f"The model {model.name!r} has {nb_inputs} inputs; give a model of images alone, for "
+            "instance keras.Model(image, model([image, constant]))."
+        )
     nb_outputs = len(getattr(model, "outputs", None) or [None])
     if operator is None and nb_outputs != 1:
         raise ValueError(
@@ -120,7 +121,18 @@ def differentiable_samples(
             )
     if operator is None:
         check_one_hot(samples, model)
+    last = (getattr(model, "layers", None) or [None])[-1]
+    if "softmax" in (getattr(getattr(last, "activation", None), "__name__", ""), _kind(last)):
+        warnings.warn(
+            f"The model {model.name!r} ends in a softmax, whose gradient vanishes where it is "
+            "sure; give logits: classifier_activation=None, or activation=None in its last layer.",
+            stacklevel=3,
+        )
     return samples
+
+
+def _kind(layer: Any) -> str:
+    return type(layer).__name__.lower()
 
 
 def check_finite_inputs(inputs: np.ndarray, positions: np.ndarray) -> None:

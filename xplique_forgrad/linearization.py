@@ -76,6 +76,16 @@ class TaylorResidual:
         """
         return _ratio(self.zero_order, self.unfiltered)
 
+    def __str__(self) -> str:
+        names = ["no gradient", *(f"sigma {sigma:g}" for sigma in self.sigmas)]
+        ratios = np.concatenate([self.zero_order_ratio[np.newaxis], self.ratio])
+        columns = [f"radius {radius:g}" for radius in self.radii]
+        table = pd.DataFrame(np.median(ratios, axis=1), names, columns)
+        return (
+            f"Residual over that of the full gradient, median of {ratios.shape[1]} images\n"
+            + table.to_string(float_format="{:.3g}".format)
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """
         The ratios over the images, as a table.

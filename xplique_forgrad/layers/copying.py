@@ -151,8 +151,9 @@ def _private_randomness(seed: int | None) -> Iterator[None]:
     """
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     if seed is not None:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
+        # seeds of its own: a model is often built after keras.utils.set_random_seed(0)
+        random.seed(f"copy {seed}")
+        np.random.seed(random.getrandbits(32))  # noqa: NPY002
     try:
         yield
     finally:

@@ -63,6 +63,14 @@ class MeanGradient(NamedTuple):
     expected_of_noise: float
     nb_images: int
 
+    def __str__(self) -> str:
+        height, width = self.picture.shape
+        return (
+            f"Mean gradient behind {self.layer!r}: {height} x {width} pixels, {self.nb_images} "
+            f"images, stride {self.stride}, checkerboard {self.checkerboard:.3f} (white noise "
+            f"{self.expected_of_noise:.4f})"
+        )
+
 
 def layerwise_high_frequency(
     model: keras.Model,
@@ -81,7 +89,7 @@ def layerwise_high_frequency(
     The gradient of the score is taken with respect to the output of each layer, (N, H, W, C), and
     each channel of each image is measured alone. One forward and one backward pass a batch meet all
     layers; each gradient is measured when the backward pass gets there, and let go. So memory is
-    that of a training step of `batch_size` images, whatever the number of layers.
+    that of the gradient of `batch_size` images, whatever the number of layers.
 
     Gradients flow from the last row to the first: content that grows *up* the table is added on the
     way to the input. Ref. Muzellec & al. (2024), https://arxiv.org/abs/2307.09591 (sec. 3.3, fig.

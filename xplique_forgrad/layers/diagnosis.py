@@ -36,6 +36,9 @@ from .curves import (
 from .surgery import PredictionChange, Surgery, replace_downsampling
 from .watch import INPUT
 
+# images over which a mean map shows what maps share
+_ENOUGH = 8
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -89,6 +92,17 @@ class Diagnosis:
     correlation: RingCorrelation
     sigma: float | None
 
+    @property
+    def has_grid(self) -> bool:
+        """
+        Whether saliency maps share a grid.
+
+        True where at least 5 % of the variance of the mean map repeats, five times what white noise
+        has, over 8 images or more: a single map shares nothing.
+        """
+        enough = max(0.05, 5 * self.grid.expected_of_noise)
+        return self.nb_images >= _ENOUGH and self.grid.checkerboard >= enough
+
     def to_frame(self) -> pd.DataFrame:
         """The layers, those that inject most first."""
         return self.layers.sort_values("injected", ascending=False, ignore_index=True)
@@ -111,39 +125,51 @@ class Diagnosis:
             f"Where high frequencies of {self.model_name!r} come from ({self.nb_images} images)",
             "",
             "Share of power beyond a quarter of the size:",
-            f"  gradients at the input {self.curve['mean'].iloc[0]:.2f} (white noise 0.80)",
-            f"  saliency maps {_mean(self.map_share)} (of white noise {self.noise_share:.2f})",
+            f"  gradients at the input {self.curve['mean'].iloc[0]:.3f} (white noise 0.80)",
+            f"  saliency maps {_mean(self.map_share)} (of white noise, treated alike, "
+            f"{self.noise_share:.3f})",
         ]
-        if self.grid.checkerboard > 5 * self.grid.expected_of_noise:
+        if self.has_grid:
             lines.append(
                 f"The maps share a grid of {self.grid.stride} pixels: checkerboard score "
                 f"{self.grid.checkerboard:.3f} (white noise {self.grid.expected_of_noise:.4f})."
             )
+        elif self.nb_images < _ENOUGH:
+            lines.append(f"Too few images to see whether maps share a grid; give {_ENOUGH}.")
         else:
-            lines.append("The maps share no grid.")
+            lines.append(
+                f"The maps share no grid (checkerboard score {self.grid.checkerboard:.3f})."
+            )
         lines += [
             "",
-            "High frequency of the gradient before it goes back through a layer, behind it, and",
-            "so injected by the layer (share of power ± standard error):",
+            "High frequency of the gradient before it goes back through a layer, and behind it.",
+            "The difference is what the layer injects (share of power ± standard error).",
         ]
         is_strided = self.layers["stride"] > 1
-        for title, chosen in (("that downsample", is_strided), ("that keep the size", ~is_strided)):
-            shown = self.layers[chosen].sort_values("injected", ascending=False).head(6)
-            if len(shown):
-                lines += ["", f"Layers {title}", *_rows(shown).splitlines()]
+        # on three pixels every frequency but the mean is high
+        is_large = self.layers[["height", "width"]].min(axis=1) > 3
+        for title, chosen in (
+            ("Layers that downsample: beyond what their output can hold", is_strided),
+            ("Layers that keep the size: beyond a quarter of it", ~is_strided & is_large),
+        ):
+            ordered = self.layers[chosen].sort_values("injected", ascending=False)
+            if len(ordered):
+                lines += ["", title, *_rows(ordered.head(6)).splitlines()]
+            if len(ordered) > 6:
+                lines.append(f"... and {len(ordered) - 6} more, in to_frame()")
         lines += [
             "",
             "For comparison, on a gradient of white noise: average pooling of stride 2 injects",
             "about 0.3, a 1 x 1 convolution of stride 2 about 0.75.",
             "",
             "Mean by type",
-            *self.by_type().head(6).to_string(float_format="{:.2f}".format).splitlines(),
+            *self.by_type().to_string(float_format="{:+.2f}".format).splitlines(),
             "",
         ]
         if self.surgery is None:
             lines.append("No twin: Keras cannot copy this model.")
         elif self.twin_map_share is None:
-            lines.append("It downsamples by no max pooling and no strided convolution.")
+            lines.append("Nothing to replace: no max pooling, no strided convolution.")
         else:
             lines += [
                 f"With average pooling in {len(self.surgery.replaced)} places, the same weights "
@@ -389,7 +415,7 @@ def _strided(layers: pd.DataFrame) -> pd.Series:
 
 def _mean(values: np.ndarray) -> str:
     mean, error = mean_and_error(values)
-    return f"{mean:.2f} ± {error:.2f}"
+    return f"{mean:.3f} ± {error:.3f}"
 
 
 def _candidates(diagnosis: Diagnosis) -> list[float]:
@@ -408,7 +434,7 @@ def _rows(layers: pd.DataFrame) -> str:
         # of a long path, the end tells more
         "layer": [name if len(name) < 40 else "..." + name[-36:] for name in layers["layer"]],
         "type": layers["type"].where(layers["stride"] == 1, _strided(layers)),
-        "given": size,
+        "input": size,
         "before": layers["before"].map("{:.2f}".format),
         "behind": layers["behind"].map("{:.2f}".format),
         "injected": injected,

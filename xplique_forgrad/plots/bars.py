@@ -87,7 +87,7 @@ def content_bars(
     ax.invert_yaxis()
     ax.set_xlabel(f"{label}\n(mean ± standard error)")
     if families:
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=7, loc="lower right")
     return ax
 
 

@@ -31,7 +31,12 @@ def band_importance(
     is judged in two ways: *alone*, the score of the map that holds the frequencies of the band and
     no others, and *added*, the score of the map filtered at the band's upper end less that of the
     map filtered at its lower end. The first row is the mean of the map: a constant map, whose
-    pixels the metric takes in its order for ties. *Added* sums up to the score of the full map.
+    pixels the metric takes in its order for ties. *Added* sums up to the score of the full map,
+    rectified.
+
+    The two may differ: a high band whose amplitude follows the evidence scores alone, and adds
+    nothing to the low bands that know it already. Scores of a metric of which lower is better, such
+    as Deletion, are read the other way round.
 
     Parameters
     ----------
@@ -44,7 +49,8 @@ def band_importance(
         Upper ends of the bands in cycles along the longest side, increasing. None are octaves: 1,
         2, 4, ..., and the full band.
     rectify
-        As in `forgrad`: "magnitude", "positive" or None, taken before the map is split.
+        As in `forgrad`: "magnitude" before the map is split, and of each part that is scored;
+        "positive", before alone; or None.
 
     Returns
     -------
@@ -82,8 +88,11 @@ def band_importance(
         alone, whole = [_scores(metric, lower)], [_scores(metric, lower)]
         for high in highs:
             upper = maps if high == highs[-1] else forgrad(maps, high, rectify=None)
-            alone.append(_scores(metric, upper - lower))
-            whole.append(_scores(metric, tf.abs(upper) if rectify == "magnitude" else upper))
+            both = [upper - lower, upper]
+            if rectify == "magnitude":  # as the filter does
+                both = [tf.abs(part) for part in both]
+            alone.append(_scores(metric, both[0]))
+            whole.append(_scores(metric, both[1]))
             lower = upper
         columns["alone"] = np.array(alone)
         columns["added"] = np.diff(whole, axis=0, prepend=0)
