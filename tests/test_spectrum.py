@@ -25,6 +25,7 @@ from xplique_forgrad.spectrum import (
     high_frequency_power,
     mean_absolute_laplacian,
     radial_spectrum,
+    share_outside,
 )
 
 MEASURES = (
@@ -126,6 +127,13 @@ def test_power_beyond_a_cutoff_is_what_the_filter_takes_away(rng):
     kept = forgrad(maps, 7, rectify=None).numpy()
     lost = 1 - (kept**2).sum((1, 2)) / (maps**2).sum((1, 2))
     np.testing.assert_allclose(high_frequency_power(maps, 7), lost)
+
+
+def test_limits_of_their_own_down_and_across():
+    """3 cycles down 40 pixels are 0.075 a pixel, 9 across 30 are 0.3."""
+    maps = grating((40, 30), 3, 9)[None]
+    for limits, share in (((0.075, 0.3), 0), ((0.07, 0.3), 1), ((0.075, 0.29), 1), ((0, 0), 1)):
+        np.testing.assert_allclose(share_outside(maps, limits), share, atol=1e-12)
 
 
 def test_default_cutoff_is_a_quarter_of_the_longest_side(rng):

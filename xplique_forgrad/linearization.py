@@ -100,9 +100,10 @@ class TaylorResidual:
         ratios = np.concatenate([self.zero_order_ratio[np.newaxis], self.ratio])
         nb_images = ratios.shape[1]
         errors = np.full((len(ratios), len(self.radii)), np.nan)
-        known = np.isfinite(ratios).all(axis=1) & (nb_images > 1)
-        spread = np.std(np.moveaxis(ratios, 1, -1)[known], axis=-1, ddof=1)
-        errors[known] = spread / np.sqrt(nb_images)
+        if nb_images > 1:
+            known = np.isfinite(ratios).all(axis=1)
+            spread = np.std(np.moveaxis(ratios, 1, -1)[known], axis=-1, ddof=1)
+            errors[known] = spread / np.sqrt(nb_images)
         columns = {
             "sigma": np.repeat([0.0, *self.sigmas], len(self.radii)),
             "radius": np.tile(self.radii, len(ratios)),
