@@ -54,7 +54,7 @@ class TestPlanted:
         row = found.layers.set_index("layer").loc["even"]
         assert row["injected"] == pytest.approx(0, abs=1e-6)
         assert row["checkerboard"] == 0
-        assert "share no grid" in str(found)
+        assert "share next to no grid" in str(found)
         assert found.twin_curve is None
         assert "no max pooling, no strided" in str(found)
 

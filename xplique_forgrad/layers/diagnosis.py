@@ -125,7 +125,7 @@ class Diagnosis:
             f"Where high frequencies of {self.model_name!r} come from ({self.nb_images} images)",
             "",
             "Share of power beyond a quarter of the size:",
-            f"  gradients at the input {self.curve['mean'].iloc[0]:.3f} (white noise 0.80)",
+            f"  gradients at the input {self.curve['mean'].iloc[0]:.3f} (white noise about 0.8)",
             f"  saliency maps {_mean(self.map_share)} (of white noise, treated alike, "
             f"{self.noise_share:.3f})",
         ]
@@ -138,7 +138,8 @@ class Diagnosis:
             lines.append(f"Too few images to see whether maps share a grid; give {_ENOUGH}.")
         else:
             lines.append(
-                f"The maps share no grid (checkerboard score {self.grid.checkerboard:.3f})."
+                f"The maps share next to no grid: checkerboard score {self.grid.checkerboard:.3f} "
+                f"(white noise {self.grid.expected_of_noise:.4f})."
             )
         lines += [
             "",
