@@ -70,8 +70,24 @@ def make_gradient(scorer: Scorer, samples: Samples) -> Scorer:
 def differentiable_samples(
     model: keras.Model, inputs: Any, targets: Any = None, operator: Any = None
 ) -> Samples:
+    """`checked_samples` for a model that is to be differentiated: a softmax is warned of."""
+    samples = checked_samples(model, inputs, targets, operator)
+    last = (getattr(model, "layers", None) or [None])[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    if "softmax" in (activation, type(last).__name__.lower()):
+        warnings.warn(
+            f"The model {model.name!r} ends in a softmax, whose gradient vanishes where it is "
+            "sure; give logits: classifier_activation=None, or activation=None in its last layer.",
+            stacklevel=3,
+        )
+    return samples
+
+
+def checked_samples(
+    model: keras.Model, inputs: Any, targets: Any = None, operator: Any = None
+) -> Samples:
     """
-    Inputs and targets of a model that is to be differentiated, checked.
+    Inputs and targets, checked against the model.
 
     Targets of None stand for the class that the model predicts, one-hot.
     """
@@ -99,14 +115,8 @@ def differentiable_samples(
                 f"The inputs have shape {inputs.shape} and the model wants "
                 f"{('N', *expected[1:])}; a single input goes as inputs[None]."
             )
-    if targets is None and not isinstance(inputs, (tf.data.Dataset, Samples)):
-        outputs = _predict(model, inputs)
-        if outputs.ndim != 2:
-            raise ValueError(
-                f"`targets` is None and the model's outputs have shape {outputs.shape}, which "
-                "name no predicted class; give targets."
-            )
-        targets = np.eye(outputs.shape[1], dtype=np.float32)[np.argmax(outputs, axis=1)]
+        if targets is None:
+            targets = _predicted_targets(model, inputs)
     samples = Samples(inputs, targets, model)
     expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple):
@@ -121,18 +131,7 @@ def differentiable_samples(
             )
     if operator is None:
         check_one_hot(samples, model)
-    last = (getattr(model, "layers", None) or [None])[-1]
-    if "softmax" in (getattr(getattr(last, "activation", None), "__name__", ""), _kind(last)):
-        warnings.warn(
-            f"The model {model.name!r} ends in a softmax, whose gradient vanishes where it is "
-            "sure; give logits: classifier_activation=None, or activation=None in its last layer.",
-            stacklevel=3,
-        )
     return samples
-
-
-def _kind(layer: Any) -> str:
-    return type(layer).__name__.lower()
 
 
 def check_finite_inputs(inputs: np.ndarray, positions: np.ndarray) -> None:
@@ -143,10 +142,16 @@ def check_finite_inputs(inputs: np.ndarray, positions: np.ndarray) -> None:
         raise ValueError(f"Input {position} holds NaN or infinite values; mend or drop it.")
 
 
-def _predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """The model's outputs, in batches."""
+def _predicted_targets(model: keras.Model, inputs: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """The classes that the model predicts, one-hot."""
     parts = [
         np.asarray(model(inputs[start : start + batch_size], training=False))
         for start in range(0, len(inputs), batch_size)
     ]
-    return np.concatenate(parts)
+    outputs = np.concatenate(parts)
+    if outputs.ndim != 2:
+        raise ValueError(
+            f"`targets` is None and the model's outputs have shape {outputs.shape}, which "
+            "name no predicted class; give targets."
+        )
+    return np.eye(outputs.shape[1], dtype=np.float32)[np.argmax(outputs, axis=1)]

@@ -20,6 +20,7 @@ from .filtering import forgrad, low_pass_mask
 from .filtering.checks import (
     WINDOWS,
     check_choice,
+    check_count,
     checked_explanations,
     checked_shape,
     checked_sigma,
@@ -338,7 +339,7 @@ def smoothgrad_bound(
     0.00035
     """
     rate, size, power = _bernstein(t, lipschitz, variance, shape, formula)
-    _check_count("nb_samples", nb_samples)
+    check_count("nb_samples", nb_samples)
     return min(1.0, size * math.exp(-rate * float(nb_samples) ** power))
 
 
@@ -443,11 +444,6 @@ def _checked_cutoff(sigma: Any, shape: Sequence[int | tf.Tensor]) -> float:
     if value.ndim:
         raise ValueError(f"`sigma` has shape {value.shape}; give one number.")
     return float(value)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"`{name}` is {value!r}; give an integer of 1 or more.")
 
 
 def _checked_map_shape(shape: Any) -> tuple[int, ...]:

@@ -394,12 +394,7 @@ def layer_table(places: list[Place], values: dict[str, list[np.ndarray]]) -> pd.
         mean, error = mean_and_error(image_means(values[place.name]))
         rows.append(
             {
-                "layer": place.name,
-                "type": place.kind,
-                "height": place.grid[0],
-                "width": place.grid[1],
-                "channels": place.channels,
-                "stride": place.stride,
+                **place.columns(),
                 "mean": mean,
                 "standard_error": error,
                 "zero_share": float(np.isnan(np.concatenate(values[place.name])).mean()),

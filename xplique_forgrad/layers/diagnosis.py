@@ -282,6 +282,9 @@ def diagnose(
     if not is_number or not 0 < noise < np.inf:
         raise ValueError(f"`noise` is {noise!r}; give a positive number, such as 0.2.")
     samples = _in_memory(differentiable_samples(model, inputs, targets, operator))
+    deviation = float(noise) * float(np.ptp(samples.inputs))
+    if not deviation:
+        raise ValueError("All values of the inputs are equal; give images that show something.")
     layers, curve = _look(model, samples, operator, batch_size)
     gradient = make_gradient(make_scorer(model, operator), samples)
     maps, mean_map = _saliency(gradient, samples, batch_size)
@@ -299,9 +302,6 @@ def diagnose(
         twin_gradient = make_gradient(make_scorer(surgery.model, operator), samples)
         twin_maps, _ = _saliency(twin_gradient, samples, batch_size)
         twin_share = high_frequency_power(twin_maps)
-    deviation = float(noise) * float(np.ptp(samples.inputs))
-    if not deviation:
-        raise ValueError("All values of the inputs are equal; give images that show something.")
     generator = np.random.default_rng(seed)
     copies = []
     for _ in range(2):
@@ -371,12 +371,7 @@ def _look(
             board = mean_gradient(picture, place.name, place.strides, len(samples))
         rows.append(
             {
-                "layer": place.name,
-                "type": place.kind,
-                "height": place.grid[0],
-                "width": place.grid[1],
-                "channels": place.channels,
-                "stride": place.stride,
+                **place.columns(),
                 "before": mean_and_error(before)[0],
                 "behind": mean_and_error(after)[0],
                 "injected": injected,

@@ -15,7 +15,7 @@ import pandas as pd
 import tensorflow as tf
 
 from ..filtering.checks import check_choice, check_count, check_seed
-from ..gradients import differentiable_samples
+from ..gradients import checked_samples
 from .blur import BlurPooling2D
 from .copying import carry_weights, copy_model, new_layer, sublayers
 
@@ -155,7 +155,7 @@ class Surgery:
         8
         """
         check_count("batch_size", batch_size)
-        samples = differentiable_samples(self.original, inputs, targets)
+        samples = checked_samples(self.original, inputs, targets)
         nb_same = nb_right_before = nb_right_after = nb_images = 0
         for _, batch, labels in samples.batches(batch_size):
             before = _predicted_classes(self.original, batch)

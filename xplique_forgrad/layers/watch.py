@@ -50,6 +50,17 @@ class Place:
         """The larger of the two strides."""
         return max(self.strides)
 
+    def columns(self) -> dict[str, Any]:
+        """What the tables say of it."""
+        return {
+            "layer": self.name,
+            "type": self.kind,
+            "height": self.grid[0],
+            "width": self.grid[1],
+            "channels": self.channels,
+            "stride": self.stride,
+        }
+
 
 # looks at the gradient (B, H, W, C) that reaches a place
 Visitor = Callable[[Place, tf.Tensor], None]

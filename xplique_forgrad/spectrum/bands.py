@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..filtering import forgrad, frequency_radius, full_band_sigma
 from ..filtering.checks import checked_sigma
 from ..filtering.transforms import rectified
-from .power import batches, checked_maps, power_of, ratio
+from .power import batches, checked_maps, power_of, ratio, sums_by
 
 
 def band_importance(
@@ -111,12 +111,11 @@ def _band_shares(explanations: tf.Tensor, highs: list[float], rectify: str | Non
     for maps in batches(explanations, rectify):
         radius = frequency_radius(maps.shape[2:], half=True).numpy()
         # a cutoff keeps the frequency that it names, as in the filter
-        bands = np.searchsorted(np.array([0.0, *highs]) * (1 + 2e-7), radius.ravel())
+        bands = np.searchsorted(np.array([0.0, *highs]) * (1 + 2e-7), radius)
         peaks = tf.reduce_max(tf.abs(maps), (1, 2, 3), keepdims=True)
-        power = tf.reduce_sum(power_of(tf.math.divide_no_nan(maps, peaks)), axis=1)
-        by_frequency = tf.cast(tf.transpose(tf.reshape(power, (maps.shape[0], -1))), tf.float64)
-        parts.append(tf.math.unsorted_segment_sum(by_frequency, bands, 1 + len(highs)).numpy())
-    energies = np.concatenate(parts, axis=1)
+        power = power_of(tf.math.divide_no_nan(maps, peaks))
+        parts.append(sums_by(power, bands, 1 + len(highs)))
+    energies = np.concatenate(parts).T
     return ratio(energies, energies.sum(axis=0))
 
 
@@ -134,10 +133,8 @@ def _scores(metric: Any, maps: tf.Tensor) -> np.ndarray:
 def _checked_edges(edges: Sequence[float] | None, shape: tuple[int, int]) -> list[float]:
     """Upper ends of the bands, the full band last."""
     full = full_band_sigma(shape)
-    octaves = 2.0 ** np.arange(np.ceil(np.log2(full)))
+    octaves = 2.0 ** np.arange(max(1, np.ceil(np.log2(full))))
     given = octaves if edges is None else np.asarray(edges)
-    if edges is None and full <= 1:
-        return [full]
     highs = np.asarray(checked_sigma(given, shape, name="edges"), np.float64)
     if highs.ndim != 1 or not len(highs) or np.any(np.diff(highs) <= 0):
         raise ValueError(f"`edges` are {edges}; give increasing cutoffs, such as [1, 2, 4, 8].")

@@ -36,18 +36,15 @@ def checked_maps(explanations: Any, rectify: str | None) -> tf.Tensor:
 
 def batches(explanations: Any, rectify: str | None) -> Iterator[tf.Tensor]:
     """Rectified, finite maps of shape (B, C, H, W), a part at a time."""
-    streamed = isinstance(explanations, (tf.data.Dataset, Iterator))
-    is_batched = hasattr(explanations, "_batch_size")
-    if isinstance(explanations, tf.data.Dataset):
-        spec = getattr(explanations.element_spec, "shape", tf.TensorShape([]))
-        is_batched = is_batched or spec.rank == 4 or (spec.rank == 3 and spec[0] is None)
+    is_dataset = isinstance(explanations, tf.data.Dataset)
+    streamed = is_dataset or isinstance(explanations, Iterator)
     shape = None
     for batch in explanations if streamed else [explanations]:
         found = tuple(getattr(batch, "shape", ()))
         # (H, W, C) and (B, H, W) look alike
-        is_single = len(found) == 3 and not is_batched and found[-1] in (1, 3)
-        if isinstance(explanations, tf.data.Dataset):
-            is_single = not is_batched
+        is_single = len(found) == 3 and found[-1] in (1, 3)
+        if is_dataset:
+            is_single = not _gives_batches(explanations)
         if streamed and (not 3 <= len(found) <= 4 or is_single):
             raise ValueError(
                 f"The explanations are a stream of {found or type(batch).__name__}; it must give "
@@ -69,6 +66,12 @@ def batches(explanations: Any, rectify: str | None) -> Iterator[tf.Tensor]:
             yield tf.transpose(rectified(part, rectify), (0, 3, 1, 2))
     if shape is None:
         raise ValueError("The stream of explanations is empty; give at least one batch of maps.")
+
+
+def _gives_batches(dataset: tf.data.Dataset) -> bool:
+    spec = getattr(dataset.element_spec, "shape", tf.TensorShape([]))
+    known = spec.rank == 4 or (spec.rank == 3 and spec[0] is None)
+    return known or hasattr(dataset, "_batch_size")
 
 
 def per_map(
@@ -107,9 +110,14 @@ def ring_sums(maps: tf.Tensor, others: tf.Tensor | None = None) -> np.ndarray:
     scales = [_peaks(part) for part in (maps, maps if others is None else others)]
     units = [unit_peak(maps), None if others is None else unit_peak(others)]
     power = tf.cast(power_of(*units), tf.float64) * tf.cast(scales[0], tf.float64)
-    power = tf.reduce_sum(power * tf.cast(scales[1], tf.float64), axis=1)
-    by_frequency = tf.transpose(tf.reshape(power, (maps.shape[0], -1)))
-    sums = tf.math.unsorted_segment_sum(by_frequency, rings.ravel(), rings.max() + 1)
+    return sums_by(power * tf.cast(scales[1], tf.float64), rings, rings.max() + 1)
+
+
+def sums_by(power: tf.Tensor, labels: np.ndarray, nb_labels: int) -> np.ndarray:
+    """Power (B, C, ...) summed over channels and the frequencies of each label, (B, nb_labels)."""
+    summed = tf.reduce_sum(tf.cast(power, tf.float64), axis=1)
+    by_frequency = tf.transpose(tf.reshape(summed, (summed.shape[0], -1)))
+    sums = tf.math.unsorted_segment_sum(by_frequency, labels.ravel(), nb_labels)
     return tf.transpose(sums).numpy()
 
 
