@@ -14,8 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pandas as pd
 
 from xplique_forgrad.demo import load_classifier, load_images
+from xplique_forgrad.demo._report import BASELINES, compare, compute_explanations
 from xplique_forgrad.demo.classifier import POOLINGS
-from xplique_forgrad.demo.report import BASELINES, compare, compute_explanations
 
 
 def summarise(tables):

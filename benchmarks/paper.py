@@ -35,7 +35,7 @@ from xplique.attributions import (
 
 from xplique_forgrad import Faithfulness, plots, theory
 from xplique_forgrad.demo import load_classifier, load_images
-from xplique_forgrad.demo.report import mean_colour
+from xplique_forgrad.demo._report import mean_colour
 from xplique_forgrad.layers import (
     diagnose,
     layerwise_high_frequency,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from xplique_forgrad.demo import CLASS_NAMES, build_classifier, load_classifier, load_images
+from xplique_forgrad.demo._report import CONTROLS, compare, main, mean_colour
 from xplique_forgrad.demo.classifier import accuracy, train_classifier
-from xplique_forgrad.demo.report import CONTROLS, compare, main, mean_colour
 
 
 def test_images_follow_their_seed_and_not_their_number():

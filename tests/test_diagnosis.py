@@ -10,7 +10,7 @@ from keras import layers as kl
 
 from xplique_forgrad.demo import load_images
 from xplique_forgrad.layers import diagnose, layerwise_high_frequency
-from xplique_forgrad.layers.diagnosis import _shared_grid
+from xplique_forgrad.layers._diagnosis import _shared_grid
 
 
 @pytest.fixture(scope="module")

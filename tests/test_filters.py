@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from xplique.commons import forgrad as xplique_forgrad_function
 
 from xplique_forgrad import forgrad, forgrad_sweep, full_band_sigma
-from xplique_forgrad.filtering import filters
+from xplique_forgrad.filtering import _filters
 
 WINDOWS = ("disk", "box", "gaussian", "butterworth")
 RECTIFICATIONS = ("magnitude", "positive", None)
@@ -31,7 +31,7 @@ def path(request, monkeypatch):
     """Both ways of filtering, whatever the sizes. Three axes always go by FFT."""
     by_products = request.param == "products"
     monkeypatch.setattr(
-        filters, "products_pay_off", lambda shape, *_: by_products and len(shape) < 3
+        _filters, "products_pay_off", lambda shape, *_: by_products and len(shape) < 3
     )
 
 
@@ -94,7 +94,9 @@ def test_any_axes(sizes, by_products, negative, share, data):
     explanations = np.random.default_rng(rank).standard_normal(sizes)
     sigma = share * max(sizes[axis] for axis in axes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filters, "products_pay_off", lambda shape, *_: by_products and len(shape) < 3)
+        patch.setattr(
+            _filters, "products_pay_off", lambda shape, *_: by_products and len(shape) < 3
+        )
         given_axes = [axis - rank if negative else axis for axis in axes]
         filtered = forgrad(explanations, sigma, axes=given_axes)
     expected = reference.forgrad(explanations, sigma, axes=axes)
@@ -271,12 +273,12 @@ def test_sweeps_of_any_order_share_one_graph(rng):
     explanations = rng.standard_normal((2, 224, 224, 1)).astype(np.float32)
     sigmas = np.linspace(2, 200, 8)
     expected = forgrad_sweep(explanations, sigmas).numpy()
-    nb_graphs = filters._compiled.cache_info().misses
+    nb_graphs = _filters._compiled.cache_info().misses
     for _ in range(3):
         order = rng.permutation(8)
         sweep = forgrad_sweep(explanations, sigmas[order])
         np.testing.assert_allclose(sweep, expected[order], **EXACT)
-    assert filters._compiled.cache_info().misses == nb_graphs
+    assert _filters._compiled.cache_info().misses == nb_graphs
 
 
 def test_sweep_mixes_products_and_ffts(rng):
@@ -341,11 +343,11 @@ def test_no_retracing_when_sigma_changes(rng):
 
 
 def test_eager_calls_share_one_graph_for_all_sizes_and_cutoffs(rng):
-    filters._compiled.cache_clear()
+    _filters._compiled.cache_clear()
     for size in (8, 11, 20):
         for sigma in (1, 2, tf.constant(3.0)):
             forgrad(rng.standard_normal((2, size, size + 3)), sigma)
-    assert filters._compiled.cache_info().misses == 1
+    assert _filters._compiled.cache_info().misses == 1
 
 
 def test_per_map_cutoffs_while_tracing(rng):

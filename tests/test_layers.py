@@ -13,7 +13,7 @@ from xplique_forgrad.layers import (
     layerwise_high_frequency,
     mean_gradient_after,
 )
-from xplique_forgrad.layers.watch import spatial_layers
+from xplique_forgrad.layers._watch import spatial_layers
 from xplique_forgrad.spectrum import high_frequency_power
 
 

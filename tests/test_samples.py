@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xplique_forgrad.samples import Samples, weights_checksum
+from xplique_forgrad._samples import Samples, weights_checksum
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from scipy.ndimage import convolve, maximum_filter
 
 from xplique_forgrad.demo import load_classifier
 from xplique_forgrad.demo.classifier import build_classifier
-from xplique_forgrad.layers.surgery import (
+from xplique_forgrad.layers._surgery import (
     BlurPooling2D,
     PredictionChange,
     randomize,

@@ -4,12 +4,12 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xplique_forgrad.filtering import transforms
+from xplique_forgrad.filtering import _transforms
 
 
 @given(size=st.integers(1, 40))
 def test_sinusoids_are_an_orthonormal_basis(size):
-    basis = transforms._sinusoids(size, size)
+    basis = _transforms._sinusoids(size, size)
     np.testing.assert_allclose(basis @ basis.T, np.eye(size), atol=1e-12)
 
 
@@ -25,25 +25,27 @@ def test_products_equal_the_fft(window, nb_axes, sizes, share, seed):
     maps = np.random.default_rng(seed).standard_normal((3, 2, *shape))
     filtered = []
     for by_products in (True, False):
-        plan = transforms.cached_plan(shape, share * max(shape), window, tf.float64, by_products)
+        plan = _transforms.cached_plan(shape, share * max(shape), window, tf.float64, by_products)
         assert bool(plan.bases) == by_products
-        coefficients = transforms.analyse(tf.constant(maps), plan.bases, nb_axes)
-        filtered.append(transforms.synthesise(coefficients * plan.mask, plan.bases, shape, nb_axes))
+        coefficients = _transforms.analyse(tf.constant(maps), plan.bases, nb_axes)
+        filtered.append(
+            _transforms.synthesise(coefficients * plan.mask, plan.bases, shape, nb_axes)
+        )
     np.testing.assert_allclose(*filtered, atol=1e-12)
 
 
 def test_products_are_for_narrow_bands_of_enough_maps():
     def pays_off(sigma, nb_maps, nb_cutoffs=1):
-        return transforms.products_pay_off((224, 224), sigma, "disk", nb_maps * 224**2, nb_cutoffs)
+        return _transforms.products_pay_off((224, 224), sigma, "disk", nb_maps * 224**2, nb_cutoffs)
 
     assert pays_off(15.0, nb_maps=32)
     assert not pays_off(112.0, nb_maps=32)
     assert not pays_off(60.0, nb_maps=1)
     assert pays_off(60.0, nb_maps=1, nb_cutoffs=20)
-    assert not transforms.products_pay_off((16, 16, 16), 2.0, "disk", 10**6)
+    assert not _transforms.products_pay_off((16, 16, 16), 2.0, "disk", 10**6)
 
 
 def test_caches_hold_numpy_only():
-    plan = transforms.cached_plan((16, 16), 3.0, "disk", tf.float32, True)
+    plan = _transforms.cached_plan((16, 16), 3.0, "disk", tf.float32, True)
     assert all(type(value) is np.ndarray for value in (plan.mask, *plan.bases))
     assert plan.mask.dtype == np.float32

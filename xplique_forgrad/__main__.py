@@ -4,7 +4,7 @@
 
 import sys
 
-from .demo.report import main
+from .demo._report import main
 
 if __name__ == "__main__":
     sys.exit(main())

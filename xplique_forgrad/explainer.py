@@ -11,16 +11,16 @@ import numpy as np
 import tensorflow as tf
 from xplique.attributions.base import BlackBoxExplainer
 
+from ._checks import check_choice
+from ._samples import unbatched
 from .filtering import forgrad
-from .filtering.checks import (
+from .filtering._checks import (
     RECTIFICATIONS,
     WINDOWS,
-    check_choice,
     checked_axes,
     checked_explanations,
     checked_sigma,
 )
-from .samples import unbatched
 
 _AXES = {3: (1,), 4: (1, 2)}
 _OWN = ("explainer", "sigma", "window", "rectify", "axes")

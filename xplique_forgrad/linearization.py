@@ -14,16 +14,17 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from .filtering import forgrad_sweep
-from .filtering.checks import WINDOWS, check_choice, check_count, check_seed, checked_sigma
-from .gradients import (
+from ._checks import check_choice, check_count, check_seed
+from ._gradients import (
     Scorer,
     check_finite_inputs,
     differentiable_samples,
     make_gradient,
     make_scorer,
 )
-from .samples import Samples
+from ._samples import Samples
+from .filtering import forgrad_sweep
+from .filtering._checks import WINDOWS, checked_sigma
 
 # perturbed inputs per input of a batch: without gradients they need little memory
 _ROWS = 8

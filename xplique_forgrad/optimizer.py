@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 from xplique.metrics.base import ExplanationMetric
 
+from ._samples import Samples, weights_checksum
 from .filtering import full_band_sigma
-from .filtering.checks import checked_axes
-from .samples import Samples, weights_checksum
+from .filtering._checks import checked_axes
 from .search import SigmaSearch
 from .search.candidates import checked_options, checked_sigmas, make_candidates
 from .search.checks import check_settings, is_whole

@@ -16,15 +16,9 @@ import tensorflow as tf
 from scipy import stats
 from scipy.stats.distributions import rv_frozen
 
+from ._checks import check_choice, check_count
 from .filtering import forgrad, low_pass_mask
-from .filtering.checks import (
-    WINDOWS,
-    check_choice,
-    check_count,
-    checked_explanations,
-    checked_shape,
-    checked_sigma,
-)
+from .filtering._checks import WINDOWS, checked_explanations, checked_shape, checked_sigma
 
 FORMULAS = ("bernstein", "preprint")
 

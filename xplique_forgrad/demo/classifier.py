@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from .images import CLASS_NAMES, IMAGE_SIZE, load_images
+from ._images import CLASS_NAMES, IMAGE_SIZE, load_images
 
 POOLINGS = ("max", "average")
 

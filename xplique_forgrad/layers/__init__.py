@@ -2,14 +2,14 @@
 Where in a model the high frequencies of its gradients come from.
 """
 
-from .curves import (
+from ._diagnosis import Diagnosis, diagnose
+from ._layerwise import (
     MeanGradient,
     checkerboard_score,
     layerwise_high_frequency,
     mean_gradient_after,
 )
-from .diagnosis import Diagnosis, diagnose
-from .surgery import (
+from ._surgery import (
     BlurPooling2D,
     PredictionChange,
     Replacement,

@@ -14,8 +14,8 @@ import tensorflow as tf
 from xplique.commons.callable_operations import predictions_one_hot_callable
 from xplique.metrics.base import ExplanationMetric
 
-from ..filtering.checks import check_choice
-from ..samples import Samples, check_one_hot
+from .._checks import check_choice
+from .._samples import Samples, check_one_hot
 
 # first attempt of batch_size="auto"
 _AUTO = 256

@@ -12,8 +12,8 @@ import tensorflow as tf
 import xplique.metrics
 from scipy.stats import rankdata
 
-from ..filtering.checks import check_seed
-from ..samples import weights_checksum
+from .._checks import check_seed
+from .._samples import weights_checksum
 from .base import PerImageMetric, check_no_nan, checked_baseline
 from .curves import slices
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._checks import check_choice
 from ..filtering import forgrad_sweep, full_band_sigma
-from ..filtering.checks import RECTIFICATIONS, WINDOWS, check_choice
+from ..filtering._checks import RECTIFICATIONS, WINDOWS
 
 
 class Candidate(NamedTuple):

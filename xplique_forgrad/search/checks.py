@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from xplique.metrics.base import ExplanationMetric
 
-from ..filtering.checks import check_choice, check_seed
+from .._checks import check_choice, check_seed
 from .objectives import NAMED, checked_objective
 
 STRATEGIES = ("racing", "exhaustive")

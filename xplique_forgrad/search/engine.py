@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from .._samples import Samples
 from ..filtering import full_band_sigma
-from ..samples import Samples
 from .candidates import Candidate, filtered_maps, neighbours
 from .objectives import Objectives
 from .racing import Race, split_images

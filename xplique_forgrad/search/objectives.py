@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .._samples import Samples
 from ..metrics import Deletion, Faithfulness, Insertion, MuFidelity
 from ..metrics.curves import area_under
 from ..metrics.mu_fidelity import rank_correlation
-from ..samples import Samples
 
 # each objective as a weighted sum of metrics; of Deletion alone, lower is better
 NAMED: dict[str, dict[str, float]] = {

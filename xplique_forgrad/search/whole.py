@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from .._samples import Samples
 from ..filtering import full_band_sigma
-from ..samples import Samples
 from .candidates import Candidate, filtered_maps
 from .result import SigmaSearch
 from .seeds import repeatable

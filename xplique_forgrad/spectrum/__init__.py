@@ -2,15 +2,15 @@
 Spectra of attribution maps, how much high frequency they hold, and what each band is worth.
 """
 
-from .bands import band_importance
-from .content import (
+from ._bands import band_importance
+from ._content import (
     compressed_size,
     expected_frequency,
     high_frequency_power,
     mean_absolute_laplacian,
     share_outside,
 )
-from .spectra import (
+from ._spectra import (
     RadialSpectrum,
     RingCorrelation,
     fourier_ring_correlation,

@@ -11,9 +11,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .curves import layer_curves, ring_correlation
-from .pictures import mean_gradient
-from .style import COLOURS, check_mapping, short
+from ._lines import layer_curves, ring_correlation
+from ._pictures import mean_gradient
+from ._style import COLOURS, check_mapping, short
 
 
 def content_bars(

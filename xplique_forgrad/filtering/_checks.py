@@ -23,26 +23,6 @@ _LAYOUTS = (
 )
 
 
-def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Raise a ValueError unless the option is one of those allowed."""
-    if not (value is None or isinstance(value, str)) or value not in allowed:
-        raise ValueError(
-            f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, allowed))}."
-        )
-
-
-def check_seed(seed: Any) -> None:
-    """Raise a ValueError unless the seed is an integer of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"`seed` is {seed!r}; give an integer of 0 or more.")
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise a ValueError unless the value is an integer of 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` is {value!r}; give an integer of 1 or more.")
-
-
 def checked_shape(shape: Sequence[int | tf.Tensor]) -> tuple[int | tf.Tensor, ...]:
     """The sizes of the filtered axes as a tuple, each an integer of at least 1 or a tensor."""
     try:

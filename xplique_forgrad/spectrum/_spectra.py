@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ..filtering.transforms import complex_dtype
-from .power import batches, checked_maps, ratio, ring_sums, unit_peak
+from ..filtering._transforms import complex_dtype
+from ._power import batches, checked_maps, ratio, ring_sums, unit_peak
 
 
 class RadialSpectrum(NamedTuple):

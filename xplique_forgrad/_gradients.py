@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from xplique.commons.operators_operations import get_inference_function
 
-from .samples import Samples, check_one_hot
+from ._samples import Samples, check_one_hot
 
 # gives the scores (N,) of inputs (N, ...) and targets (N, output_size)
 Scorer = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

@@ -20,8 +20,8 @@ from xplique.attributions import GradientInput, Saliency, SmoothGrad, VarGrad
 from ..filtering import forgrad
 from ..optimizer import SigmaOptimizer
 from ..plots import map_gallery
+from ._images import CLASS_NAMES, IMAGE_SIZE, load_images
 from .classifier import POOLINGS, load_classifier
-from .images import CLASS_NAMES, IMAGE_SIZE, load_images
 
 SIGMAS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 18, 28, 48)
 CONTROLS = ("Sobel edges", "Saliency of another image")

@@ -13,17 +13,18 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ..filtering.checks import RECTIFICATIONS, check_choice, check_count
-from ..filtering.transforms import rectified
-from ..gradients import check_finite_inputs, differentiable_samples, make_scorer
-from ..samples import Samples
+from .._checks import check_choice, check_count
+from .._gradients import check_finite_inputs, differentiable_samples, make_scorer
+from .._samples import Samples
+from ..filtering._checks import RECTIFICATIONS
+from ..filtering._transforms import rectified
 from ..spectrum import (
     compressed_size,
     expected_frequency,
     high_frequency_power,
     mean_absolute_laplacian,
 )
-from .watch import INPUT, Place, Visitor, Visits, named_layers
+from ._watch import INPUT, Place, Visitor, Visits, named_layers
 
 # takes maps (M, H, W) to numbers (M,)
 Measure = Callable[[Any], np.ndarray]

@@ -10,15 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._checks import check_choice
 from ..filtering import frequency_radius
-from ..filtering.checks import (
-    RECTIFICATIONS,
-    check_choice,
-    check_finite,
-    checked_axes,
-    checked_explanations,
-)
-from ..filtering.transforms import rectified
+from ..filtering._checks import RECTIFICATIONS, check_finite, checked_axes, checked_explanations
+from ..filtering._transforms import rectified
 
 # values that are transformed at once
 _CHUNK = 2**23

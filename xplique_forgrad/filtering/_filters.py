@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .checks import (
+from .._checks import check_choice
+from ._checks import (
     RECTIFICATIONS,
     WINDOWS,
-    check_choice,
     check_finite,
     checked_axes,
     checked_explanations,
     checked_sigma,
 )
-from .transforms import (
+from ._transforms import (
     Plan,
     analyse,
     cached_plan,

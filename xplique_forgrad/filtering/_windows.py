@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .checks import WINDOWS, check_choice, checked_shape, checked_sigma
+from .._checks import check_choice
+from ._checks import WINDOWS, checked_shape, checked_sigma
 
 # A cutoff that went through float32 still keeps the frequency that it names: relative slack,
 # far below the distance between two radii of any image up to 1,500 pixels wide.

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator
 
-from .style import COLOURS, check_mapping, short
+from ._style import COLOURS, check_mapping, short
 
 
 def sigma_curve(search: Any, *, ax: Any = None) -> Any:

@@ -16,9 +16,10 @@ import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
 
+from .._checks import check_choice
 from ..filtering import frequency_radius, low_pass_mask
-from ..filtering.checks import check_choice, checked_sigma
-from .power import per_map, power_of, ratio, share_of, unit_peak
+from ..filtering._checks import checked_sigma
+from ._power import per_map, power_of, ratio, share_of, unit_peak
 
 CODECS = ("png", "zlib", "bz2", "lzma")
 

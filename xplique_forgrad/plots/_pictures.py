@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .style import check_mapping, short
+from ._style import check_mapping, short
 
 
 def map_gallery(

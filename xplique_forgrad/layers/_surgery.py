@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ..filtering.checks import check_choice, check_count, check_seed
-from ..gradients import checked_samples
-from .blur import BlurPooling2D
-from .copying import carry_weights, copy_model, new_layer, sublayers
+from .._checks import check_choice, check_count, check_seed
+from .._gradients import checked_samples
+from ._blur import BlurPooling2D
+from ._copying import carry_weights, copy_model, new_layer, sublayers
 
 POOLINGS = ("average", "blur", None)
 _CONVOLUTIONS = (

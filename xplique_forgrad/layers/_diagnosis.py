@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ..filtering.checks import check_seed
-from ..gradients import Scorer, differentiable_samples, make_gradient, make_scorer
-from ..samples import Samples
+from .._checks import check_seed
+from .._gradients import Scorer, differentiable_samples, make_gradient, make_scorer
+from .._samples import Samples
 from ..spectrum import (
     RingCorrelation,
     fourier_ring_correlation,
     high_frequency_power,
     share_outside,
 )
-from .curves import (
+from ._layerwise import (
     MeanGradient,
     channel_values,
     image_means,
@@ -33,8 +33,8 @@ from .curves import (
     mean_gradient,
     visit_all,
 )
-from .surgery import PredictionChange, Surgery, replace_downsampling
-from .watch import INPUT
+from ._surgery import PredictionChange, Surgery, replace_downsampling
+from ._watch import INPUT
 
 # images over which a mean map shows what maps share
 _ENOUGH = 8

@@ -12,9 +12,9 @@ import pandas as pd
 import tensorflow as tf
 
 from ..filtering import forgrad, frequency_radius, full_band_sigma
-from ..filtering.checks import checked_sigma
-from ..filtering.transforms import rectified
-from .power import batches, checked_maps, power_of, ratio, sums_by
+from ..filtering._checks import checked_sigma
+from ..filtering._transforms import rectified
+from ._power import batches, checked_maps, power_of, ratio, sums_by
 
 
 def band_importance(

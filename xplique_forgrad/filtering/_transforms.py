@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .windows import gain
+from ._windows import gain
 
 
 class Plan(NamedTuple):

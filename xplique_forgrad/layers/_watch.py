@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..gradients import Scorer
-from ..samples import Samples
+from .._gradients import Scorer
+from .._samples import Samples
 
 INPUT = "input"
 

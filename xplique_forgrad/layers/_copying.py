@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional  # Keras exports no public name of it
 
-from ..gradients import check_differentiable
+from .._gradients import check_differentiable
 
 # gives of a layer, its path and the names taken in its model: its copy, and what follows it there
 CopyLayer = Callable[[Any, str, set[str]], Sequence[Any]]

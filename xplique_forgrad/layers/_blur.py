@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from ..filtering.checks import check_choice
+from .._checks import check_choice
 
 
 @keras.saving.register_keras_serializable(package="xplique_forgrad")
