@@ -4,22 +4,28 @@ The score of the targets as a function that can be differentiated, and what its 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
-from xplique.commons.operators_operations import get_inference_function
+from xplique.commons.operators_operations import Tasks, get_inference_function
 
+from ._notices import notify
 from ._samples import Samples, check_one_hot
 
+# what public functions take: inputs (N, ...) or a dataset with targets, and targets or None
+Inputs: TypeAlias = npt.ArrayLike | tf.Tensor | tf.data.Dataset
+Targets: TypeAlias = npt.ArrayLike | tf.Tensor | None
+# the scores (N,) to explain, of a model, inputs and targets; a task of Xplique, or its name
+Operator: TypeAlias = Callable[[Callable, tf.Tensor, tf.Tensor], tf.Tensor] | Tasks | str | None
 # gives the scores (N,) of inputs (N, ...) and targets (N, output_size)
 Scorer = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def check_differentiable(model: Any) -> None:
+def check_differentiable(model: object) -> None:
     """Raise a TypeError unless the model is one of Keras, and a ValueError unless it is built."""
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -33,7 +39,7 @@ def check_differentiable(model: Any) -> None:
         )
 
 
-def make_scorer(model: keras.Model, operator: Any = None) -> Scorer:
+def make_scorer(model: keras.Model, operator: Operator = None) -> Scorer:
     """
     The score f(x) . y of Xplique's operator, with the layers at inference.
 
@@ -41,7 +47,7 @@ def make_scorer(model: keras.Model, operator: Any = None) -> Scorer:
     """
     inference, _ = get_inference_function(model, operator)
     # a tf.function of its own would keep every model that it was ever traced with
-    score: Any = getattr(inference, "python_function", inference)
+    score = getattr(inference, "python_function", inference)
 
     def call(x):
         # outputs of half precision do not multiply with targets
@@ -68,23 +74,28 @@ def make_gradient(scorer: Scorer, samples: Samples) -> Scorer:
 
 
 def differentiable_samples(
-    model: keras.Model, inputs: Any, targets: Any = None, operator: Any = None
+    model: keras.Model,
+    inputs: Inputs | Samples,
+    targets: Targets = None,
+    operator: Operator = None,
 ) -> Samples:
     """`checked_samples` for a model that is to be differentiated: a softmax is warned of."""
     samples = checked_samples(model, inputs, targets, operator)
     last = (getattr(model, "layers", None) or [None])[-1]
     activation = getattr(getattr(last, "activation", None), "__name__", "")
     if "softmax" in (activation, type(last).__name__.lower()):
-        warnings.warn(
+        notify(
             f"The model {model.name!r} ends in a softmax, whose gradient vanishes where it is "
-            "sure; give logits: classifier_activation=None, or activation=None in its last layer.",
-            stacklevel=3,
+            "sure; give logits: classifier_activation=None, or activation=None in its last layer."
         )
     return samples
 
 
 def checked_samples(
-    model: keras.Model, inputs: Any, targets: Any = None, operator: Any = None
+    model: keras.Model,
+    inputs: Inputs | Samples,
+    targets: Targets = None,
+    operator: Operator = None,
 ) -> Samples:
     """
     Inputs and targets, checked against the model.
@@ -92,6 +103,20 @@ def checked_samples(
     Targets of None stand for the class that the model predicts, one-hot.
     """
     check_differentiable(model)
+    _check_ends(model, operator)
+    if not isinstance(inputs, (tf.data.Dataset, Samples)):
+        inputs = _checked_array(inputs, _input_shape(model))
+        if targets is None:
+            targets = _predicted_targets(model, inputs)
+    samples = Samples(inputs, targets, model)
+    _check_sizes(samples.shape, _input_shape(model))
+    if operator is None:
+        check_one_hot(samples, model)
+    return samples
+
+
+def _check_ends(model: keras.Model, operator: Operator) -> None:
+    """Raise a ValueError unless there is one input, and one output or an operator to choose."""
     nb_inputs = len(getattr(model, "inputs", None) or [None])
     if nb_inputs != 1:
         raise ValueError(
@@ -105,33 +130,38 @@ def checked_samples(
             "operator, such as operator=lambda model, x, y: tf.reduce_sum(model(x)[0] * y, -1), or "
             "give keras.Model(model.inputs, model.outputs[0])."
         )
-    if not isinstance(inputs, (tf.data.Dataset, Samples)):
-        inputs = np.asarray(inputs)
-        expected: Any = getattr(model, "input_shape", None)
-        if not inputs.ndim or not len(inputs):
-            raise ValueError(f"The inputs have shape {inputs.shape}; give at least one, (N, ...).")
-        if isinstance(expected, tuple) and inputs.ndim != len(expected):
-            raise ValueError(
-                f"The inputs have shape {inputs.shape} and the model wants "
-                f"{('N', *expected[1:])}; a single input goes as inputs[None]."
-            )
-        if targets is None:
-            targets = _predicted_targets(model, inputs)
-    samples = Samples(inputs, targets, model)
-    expected = getattr(model, "input_shape", None)
-    if isinstance(expected, tuple):
-        found = samples.probe[0].shape
-        fits = len(found) == len(expected) and all(
-            wanted in (None, size) for wanted, size in zip(expected[1:], found[1:])
+
+
+def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
+    """Shape of the inputs that the model wants; None if it says none."""
+    shape = getattr(model, "input_shape", None)
+    return shape if isinstance(shape, tuple) else None
+
+
+def _checked_array(inputs: npt.ArrayLike, wanted: tuple[int | None, ...] | None) -> np.ndarray:
+    """Inputs in memory: at least one, of the rank that the model wants."""
+    inputs = np.asarray(inputs)
+    if not inputs.ndim or not len(inputs):
+        raise ValueError(f"The inputs have shape {inputs.shape}; give at least one, (N, ...).")
+    if wanted is not None and inputs.ndim != len(wanted):
+        raise ValueError(
+            f"The inputs have shape {inputs.shape} and the model wants "
+            f"{('N', *wanted[1:])}; a single input goes as inputs[None]."
         )
-        if not fits:
-            raise ValueError(
-                f"The inputs have shape {('N', *found[1:])} and the model wants "
-                f"{('N', *expected[1:])}."
-            )
-    if operator is None:
-        check_one_hot(samples, model)
-    return samples
+    return inputs
+
+
+def _check_sizes(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> None:
+    """Raise a ValueError unless inputs of the shape are what the model wants."""
+    if wanted is None:
+        return
+    fits = len(shape) == len(wanted) - 1 and all(
+        size in (None, found) for size, found in zip(wanted[1:], shape)
+    )
+    if not fits:
+        raise ValueError(
+            f"The inputs have shape {('N', *shape)} and the model wants {('N', *wanted[1:])}."
+        )
 
 
 def check_finite_inputs(inputs: np.ndarray, positions: np.ndarray) -> None:
