@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -19,13 +19,15 @@ import tensorflow as tf
 
 from .._gradients import Scorer
 from .._samples import Samples
+from ._layouts import Grid, Layouts
 
 INPUT = "input"
 
-# class token, distillation token, registers
-_MAX_PREFIX = 5
 # the same picture written otherwise, or a part of it
 _REARRANGING = ("Reshape", "Permute", "Flatten")
+
+# what users give to choose layers: names, paths, layers, one of these alone, or None for all
+Layers: TypeAlias = Iterable[str | keras.Layer] | str | keras.Layer | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Place:
     name: str
     kind: str
     side: str
-    grid: tuple[int, int]
+    grid: Grid
     channels: int
     strides: tuple[int, int]
     nb_prefix: int = 0
@@ -50,7 +52,7 @@ class Place:
         """The larger of the two strides."""
         return max(self.strides)
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, str | int]:
         """What the tables say of it."""
         return {
             "layer": self.name,
@@ -89,7 +91,7 @@ def spatial_layers(model: keras.Model) -> dict[str, keras.Layer]:
     return found
 
 
-def named_layers(model: keras.Model, names: Any) -> dict[str, keras.Layer]:
+def named_layers(model: keras.Model, names: Layers) -> dict[str, keras.Layer]:
     """Those of the layers that are named, by path or unique name, or given as objects."""
     known = spatial_layers(model)
     if names is None:
@@ -98,26 +100,34 @@ def named_layers(model: keras.Model, names: Any) -> dict[str, keras.Layer]:
         names = [names]
     if not isinstance(names, Iterable):
         raise TypeError(f"`layers` is {names!r}; give a list of names of layers, or None for all.")
-    chosen = {}
-    for name in names:
-        if name == INPUT or isinstance(name, keras.layers.InputLayer):
-            continue
-        if isinstance(name, keras.Layer):
-            matches = [path for path, layer in known.items() if layer is name]
-        else:
-            matches = [path for path in known if path == name]
-            matches = matches or [path for path in known if path.split("/")[-1] == name]
-        if len(matches) != 1:
-            wanted = getattr(name, "name", name)
-            close = matches or difflib.get_close_matches(str(wanted), known, n=5, cutoff=0.4)
-            raise ValueError(
-                f"{'No layer' if not matches else 'More than one layer'} of the model "
-                f"{model.name!r} is called {wanted!r}. "
-                + (f"Did you mean one of {', '.join(close)}? " if close else "")
-                + "A layer of a nested model is named by its path, as 'backbone/conv1'."
-            )
-        chosen[matches[0]] = known[matches[0]]
-    return chosen
+    paths = [_path_of(name, known, model) for name in names if not _is_input(name)]
+    return {path: known[path] for path in paths}
+
+
+def _is_input(name: str | keras.Layer) -> bool:
+    return name == INPUT or isinstance(name, keras.layers.InputLayer)
+
+
+def _path_of(name: str | keras.Layer, known: dict[str, keras.Layer], model: keras.Model) -> str:
+    """The path of the one layer that is named, or given."""
+    matches = _matching_paths(name, known)
+    if len(matches) == 1:
+        return matches[0]
+    wanted = getattr(name, "name", name)
+    close = matches or difflib.get_close_matches(str(wanted), known, n=5, cutoff=0.4)
+    raise ValueError(
+        f"{'No layer' if not matches else 'More than one layer'} of the model "
+        f"{model.name!r} is called {wanted!r}. "
+        + (f"Did you mean one of {', '.join(close)}? " if close else "")
+        + "A layer of a nested model is named by its path, as 'backbone/conv1'."
+    )
+
+
+def _matching_paths(name: str | keras.Layer, known: dict[str, keras.Layer]) -> list[str]:
+    if isinstance(name, keras.Layer):
+        return [path for path, layer in known.items() if layer is name]
+    exact = [path for path in known if path == name]
+    return exact or [path for path in known if path.split("/")[-1] == name]
 
 
 class Visits:
@@ -145,11 +155,11 @@ class Visits:
     ):
         self.places: list[Place] = []
         self._wanted, self._sides, self._visit = wanted, sides, visit
-        self._grids: list[tuple[int, int]] = []
-        self._seen: dict[int, Any] = {}
+        self._seen: dict[int, tf.Tensor] = {}
         self._nb_images = 0
         self._error: Exception | None = None
         self._image = (int(samples.shape[0]), int(samples.shape[1]))
+        self._layouts = Layouts(self._image)
         specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
         with _patched_calls(spatial_layers(model), self._watched):
             self._run = tf.function(self._pass, autograph=False).get_concrete_function(
@@ -251,46 +261,21 @@ class Visits:
     def _places_of(self, name, layer, given, outputs) -> list[Place]:
         """What the layer was given and gave as places; none if it gave no picture of the images."""
         kind = type(layer).__name__
-        after = self._grid(outputs)
+        after = self._layouts.find(outputs)
         if after is None or kind in _REARRANGING:
             return []
         if len(outputs.shape) == 4:
-            self._grids.append(after[0])
-        before = self._grid(given)
-        strides = _strides(layer, before, after)
+            self._layouts.add_picture(after.grid)
+        before = self._layouts.find(given)
+        strides = _strides(layer, before and before.grid, after.grid)
         places = []
         for side, tensor, found in (("input", given, before), ("output", outputs, after)):
             if found is not None:
-                grid, nb_prefix = found
                 channels = int(tensor.shape[-1])
-                places.append(Place(name, kind, side, grid, channels, strides, nb_prefix))
+                places.append(
+                    Place(name, kind, side, found.grid, channels, strides, found.nb_prefix)
+                )
         return places
-
-    def _grid(self, tensor) -> tuple[tuple[int, int], int] | None:
-        """Height and width of a picture or of a sequence of tokens, and the tokens before them."""
-        shape = getattr(tensor, "shape", None)
-        if shape is None or len(shape) not in (3, 4) or shape[0] is not None or None in shape[1:]:
-            return None
-        if not tf.as_dtype(tensor.dtype).is_floating:
-            return None
-        if len(shape) == 4:
-            height, width = shape[1:3]
-            # tokens beside heads, or heads beside tokens, have another shape than the image
-            shear = (height / width) / (self._image[0] / self._image[1])
-            return ((height, width), 0) if min(height, width) > 1 and 0.5 <= shear <= 2 else None
-        if shape[2] == 1:
-            return None
-        for nb_prefix in range(_MAX_PREFIX + 1):
-            nb_tokens = shape[1] - nb_prefix
-            for grid in self._grids[::-1]:
-                if grid[0] * grid[1] == nb_tokens:
-                    return grid, nb_prefix
-        if all(grid == self._image for grid in self._grids):  # no picture of the patches was seen
-            for nb_prefix in range(_MAX_PREFIX + 1):
-                side = int(np.sqrt(max(shape[1] - nb_prefix, 0)))
-                if side > 1 and side**2 == shape[1] - nb_prefix:
-                    return (side, side), nb_prefix
-        return None
 
 
 @contextmanager
@@ -310,7 +295,7 @@ def _patched_calls(layers: dict[str, keras.Layer], make: Callable) -> Iterator[N
                 object.__setattr__(layer, "call", own_call)
 
 
-def _strides(layer, before, after) -> tuple[int, int]:
+def _strides(layer: keras.Layer, before: Grid | None, after: Grid) -> tuple[int, int]:
     """How many times the layer downsamples, down and across."""
     kind = type(layer).__name__
     strides = getattr(layer, "strides", None)
@@ -318,7 +303,7 @@ def _strides(layer, before, after) -> tuple[int, int]:
         return (1, 1) if "Transpose" in kind else (int(strides[0]), int(strides[1]))
     if before is None or kind.startswith("Cropping"):
         return 1, 1
-    ratios = [a / b for a, b in zip(before[0], after[0])]
+    ratios = [a / b for a, b in zip(before, after)]
     return tuple(round(ratio) if ratio >= 1.5 else 1 for ratio in ratios)  # type: ignore
 
 
