@@ -256,7 +256,7 @@ def checkerboards(inputs, figures):
             name = layer if layer == "pool" else layer + suffix
             row = rows.setdefault(layer, {})
             for title, rectify in (("magnitude", "magnitude"), ("signed", None)):
-                found = mean_gradient_after(model, name, inputs, rectify=rectify)
+                found = mean_gradient_after(model, inputs, layer=name, rectify=rectify)
                 row[f"{pooling}, {title}"] = f"{found.checkerboard:.3f}"
                 if rectify and layer in ("pool", "block2_shortcut"):
                     pictures.append(found)

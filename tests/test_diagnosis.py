@@ -145,6 +145,14 @@ def test_without_labels_there_is_no_accuracy(classifier):
     assert "accuracy" not in str(found)
 
 
+def test_one_image_is_reported_without_errors(classifier):
+    found = diagnose(classifier, *load_images(1, seed=5)[:2])
+    assert found.layers["standard_error"].isna().all()
+    assert "nan" not in str(found)
+    assert "(share of power)." in str(found)
+    assert "maps with 0." in str(found)
+
+
 def test_maps_that_suggest_no_cutoff():
     """A linear model has one map whatever the noise, and a dead one has none at all."""
     x = np.random.default_rng(0).random((4, 16, 16, 1)).astype(np.float32)
@@ -183,8 +191,9 @@ def test_models_that_cannot_be_copied_are_diagnosed_without_a_twin(rng):
 
     model, x = Body(), rng.random((3, 16, 16, 1)).astype(np.float32)
     model(x)
-    with pytest.warns(UserWarning, match="no twin"):
+    with pytest.warns(UserWarning, match="no twin") as record:
         found = diagnose(model, x)
+    assert record[0].filename == __file__
     assert found.surgery is None
     assert "No twin" in str(found)
     assert found.plot() is not None

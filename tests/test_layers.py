@@ -381,6 +381,12 @@ def test_dead_channels_are_left_out_and_counted(rng):
     assert dead.loc["input", "zero_share"] == 1
 
 
+def test_one_image_tells_nothing_of_its_error(classifier, images):
+    table = layerwise_high_frequency(classifier, images.inputs[:1], images.targets[:1], ["pool"])
+    assert np.isfinite(table["mean"]).all()
+    assert table["standard_error"].isna().all()
+
+
 class TestBadInput:
     def test_callables_cannot_be_differentiated(self, images):
         with pytest.raises(TypeError, match=r"keras\.Model"):
@@ -400,7 +406,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="block1_conv1"):
             layerwise_high_frequency(classifier, images.inputs, images.targets, ["block1_conv"])
         with pytest.raises(ValueError, match="No layer"):
-            mean_gradient_after(classifier, "zzz", images.inputs)
+            mean_gradient_after(classifier, images.inputs, layer="zzz")
         with pytest.raises(TypeError, match="layers"):
             layerwise_high_frequency(classifier, images.inputs, images.targets, 3)
 
@@ -442,7 +448,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="Input 3"):
             layerwise_high_frequency(classifier, inputs, images.targets, batch_size=2)
         with pytest.raises(ValueError, match="Input 3"):
-            mean_gradient_after(classifier, "pool", inputs, images.targets)
+            mean_gradient_after(classifier, inputs, images.targets, layer="pool")
 
     def test_models_of_several_inputs_or_outputs(self, rng):
         images, other = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
@@ -469,13 +475,14 @@ class TestBadInput:
     def test_a_softmax_is_warned_of(self, rng, head):
         body = [keras.Input((8, 8, 1)), kl.Conv2D(2, 3), kl.GlobalAveragePooling2D()]
         model = keras.Sequential([*body, *head])
-        with pytest.warns(UserWarning, match="logits"):
+        with pytest.warns(UserWarning, match="logits") as record:
             layerwise_high_frequency(model, rng.random((2, 8, 8, 1)).astype(np.float32))
+        assert record[0].filename == __file__
 
     def test_one_layer_at_a_time(self, classifier, images):
         for layer in (None, ["pool", "stem"]):
             with pytest.raises(TypeError, match="one layer"):
-                mean_gradient_after(classifier, layer, images.inputs)
+                mean_gradient_after(classifier, images.inputs, layer=layer)
 
     def test_scores_without_a_gradient(self, classifier, images):
         with pytest.raises(ValueError, match="no gradient"):
@@ -531,7 +538,7 @@ class TestMeanGradient:
         # in graphs: eagerly, TensorFlow 2.20 corrupts memory in the filter's gradient of this layer
         layer = kl.Conv2D(1, 1, 2, use_bias=False, name="down", kernel_initializer="ones")
         model = one_score((8, 8, 1), [layer], np.full((4, 4), 2.0))
-        found = mean_gradient_after(model, "down", self.X, self.Y)
+        found = mean_gradient_after(model, self.X, self.Y, layer="down")
         expected = np.zeros((8, 8))
         expected[::2, ::2] = 2
         np.testing.assert_allclose(found.picture, expected)
@@ -544,7 +551,7 @@ class TestMeanGradient:
         layer = kl.AveragePooling2D(size, 2, "valid", name="down")
         outputs = (8 - size) // 2 + 1
         model = one_score((8, 8, 1), [layer], np.ones((outputs, outputs)))
-        found = mean_gradient_after(model, "down", self.X, self.Y)
+        found = mean_gradient_after(model, self.X, self.Y, layer="down")
         # how many windows hold each pixel
         inside = np.array(
             [sum(2 * i <= p < 2 * i + size for i in range(outputs)) for p in range(8)]
@@ -561,7 +568,8 @@ class TestMeanGradient:
         branch = kl.Conv2D(1, 1, use_bias=False, name="branch", kernel_initializer="ones")(inputs)
         outputs = kl.Flatten()(kl.Add()([branch, inputs]))
         head = kl.Dense(1, use_bias=False, kernel_initializer="ones")
-        found = mean_gradient_after(keras.Model(inputs, head(outputs)), "branch", self.X, self.Y)
+        model = keras.Model(inputs, head(outputs))
+        found = mean_gradient_after(model, self.X, self.Y, layer="branch")
         np.testing.assert_allclose(found.picture, 1)
 
     def test_signs_cancel_unless_rectified(self):
@@ -573,7 +581,9 @@ class TestMeanGradient:
         model = one_score((8, 8, 2), [tail, kl.ReLU()], np.stack([weights, -weights], -1))
         x = np.ones((3, 8, 8, 2), np.float32)
         mean = {
-            rectify: mean_gradient_after(model, model.layers[2], x, self.Y, rectify=rectify).picture
+            rectify: mean_gradient_after(
+                model, x, self.Y, layer=model.layers[2], rectify=rectify
+            ).picture
             for rectify in (None, "magnitude", "positive")
         }
         np.testing.assert_allclose(mean[None], 0)
@@ -584,9 +594,9 @@ class TestMeanGradient:
         twice = kl.ReLU(name="twice")
         model = one_score((8, 8, 1), [twice, twice], np.ones((8, 8)))
         with pytest.raises(ValueError, match="more than once"):
-            mean_gradient_after(model, "twice", self.X, self.Y)
+            mean_gradient_after(model, self.X, self.Y, layer="twice")
         with pytest.raises(ValueError, match=r"pictures|spatial"):
-            mean_gradient_after(model, "score", self.X, self.Y)
+            mean_gradient_after(model, self.X, self.Y, layer="score")
 
 
 def test_paths_of_nested_models():

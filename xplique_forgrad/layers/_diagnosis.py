@@ -5,10 +5,9 @@ One report on where the high frequencies of a model's saliency maps come from.
 from __future__ import annotations
 
 import numbers
-import warnings
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,7 +15,16 @@ import pandas as pd
 import tensorflow as tf
 
 from .._checks import check_seed
-from .._gradients import Scorer, differentiable_samples, make_gradient, make_scorer
+from .._gradients import (
+    Inputs,
+    Operator,
+    Scorer,
+    Targets,
+    differentiable_samples,
+    make_gradient,
+    make_scorer,
+)
+from .._notices import notify
 from .._samples import Samples
 from ..spectrum import (
     RingCorrelation,
@@ -26,6 +34,7 @@ from ..spectrum import (
 )
 from ._layerwise import (
     MeanGradient,
+    Measure,
     channel_values,
     image_means,
     layer_table,
@@ -33,11 +42,9 @@ from ._layerwise import (
     mean_gradient,
     visit_all,
 )
+from ._summary import ENOUGH, kinds, summary
 from ._surgery import PredictionChange, Surgery, replace_downsampling
-from ._watch import INPUT
-
-# images over which a mean map shows what maps share
-_ENOUGH = 8
+from ._watch import INPUT, Place
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ class Diagnosis:
         One row a layer that was given one picture and gives one: "layer", "type", "height",
         "width" and "channels" of what it was given, "stride", "before" and "behind", the share of
         high frequency of the gradient as it reaches the layer and once it has gone back through
-        it, "injected", the difference, with its "standard_error" over images, and
-        "checkerboard", the score of the mean magnitude behind a layer that downsamples.
+        it, "injected", the difference, with its "standard_error" over images (NaN for a single
+        one), and "checkerboard", the score of the mean magnitude behind a layer that downsamples.
     curve, twin_curve
         Tables as of `layerwise_high_frequency`, of the model and of its twin without
         downsampling by strides and max pooling (None where there is no twin).
@@ -101,7 +108,7 @@ class Diagnosis:
         has, over 8 images or more: a single map shares nothing.
         """
         enough = max(0.05, 5 * self.grid.expected_of_noise)
-        return self.nb_images >= _ENOUGH and self.grid.checkerboard >= enough
+        return self.nb_images >= ENOUGH and self.grid.checkerboard >= enough
 
     def to_frame(self) -> pd.DataFrame:
         """The layers, those that inject most first."""
@@ -116,84 +123,11 @@ class Diagnosis:
         table
             One row a type: its number of layers, and the mean of "injected" over them.
         """
-        kinds = self.layers["type"].where(self.layers["stride"] == 1, _strided(self.layers))
-        table = self.layers.groupby(kinds)["injected"].agg(["count", "mean"])
+        table = self.layers.groupby(kinds(self.layers))["injected"].agg(["count", "mean"])
         return table.sort_values("mean", ascending=False)
 
     def __str__(self) -> str:
-        lines = [
-            f"Where high frequencies of {self.model_name!r} come from ({self.nb_images} images)",
-            "",
-            "Share of power beyond a quarter of the size:",
-            f"  gradients at the input {self.curve['mean'].iloc[0]:.3f} (white noise about 0.8)",
-            f"  saliency maps {_mean(self.map_share)} (of white noise, treated alike, "
-            f"{self.noise_share:.3f})",
-        ]
-        if self.has_grid:
-            lines.append(
-                f"The maps share a grid of {self.grid.stride} pixels: checkerboard score "
-                f"{self.grid.checkerboard:.3f} (white noise {self.grid.expected_of_noise:.4f})."
-            )
-        elif self.nb_images < _ENOUGH:
-            lines.append(f"Too few images to see whether maps share a grid; give {_ENOUGH}.")
-        else:
-            lines.append(
-                f"The maps share next to no grid: checkerboard score {self.grid.checkerboard:.3f} "
-                f"(white noise {self.grid.expected_of_noise:.4f})."
-            )
-        lines += [
-            "",
-            "High frequency of the gradient before it goes back through a layer, and behind it.",
-            "The difference is what the layer injects (share of power ± standard error).",
-        ]
-        is_strided = self.layers["stride"] > 1
-        # on three pixels every frequency but the mean is high
-        is_large = self.layers[["height", "width"]].min(axis=1) > 3
-        for title, chosen in (
-            ("Layers that downsample: beyond what their output can hold", is_strided),
-            ("Layers that keep the size: beyond a quarter of it", ~is_strided & is_large),
-        ):
-            ordered = self.layers[chosen].sort_values("injected", ascending=False)
-            if len(ordered):
-                lines += ["", title, *_rows(ordered.head(6)).splitlines()]
-            if len(ordered) > 6:
-                lines.append(f"... and {len(ordered) - 6} more, in to_frame()")
-        lines += [
-            "",
-            "For comparison, on a gradient of white noise: average pooling of stride 2 injects",
-            "about 0.3, a 1 x 1 convolution of stride 2 about 0.75.",
-            "",
-            "Mean by type",
-            *self.by_type().to_string(float_format="{:+.2f}".format).splitlines(),
-            "",
-        ]
-        if self.surgery is None:
-            lines.append("No twin: Keras cannot copy this model.")
-        elif self.twin_map_share is None:
-            lines.append("Nothing to replace: no max pooling, no strided convolution.")
-        else:
-            lines += [
-                f"With average pooling in {len(self.surgery.replaced)} places, the same weights "
-                f"give maps with {_mean(self.twin_map_share)}.",
-                *(str(self.change).split("; ") if self.change is not None else []),
-                "The twin is another function: it shows where the noise comes from, not how to "
-                "explain this model.",
-            ]
-        lines.append("")
-        if self.sigma is not None:
-            lines += [
-                f"Start from sigma = {self.sigma:g}: up to there, maps of two noisy copies of the "
-                "images agree. Then search:",
-                f"SigmaOptimizer(Saliency(model), sigmas={_candidates(self)})"
-                ".search(inputs, targets)",
-            ]
-        elif self.correlation.resolution() < 1:
-            lines.append("Maps of two noisy copies of the images agree nowhere: no sigma to start.")
-        else:
-            lines.append(
-                "Maps of two noisy copies of the images agree everywhere: no sigma to start."
-            )
-        return "\n".join(lines)
+        return summary(self)
 
     def plot(self) -> Any:
         """
@@ -211,12 +145,12 @@ class Diagnosis:
 
 def diagnose(
     model: keras.Model,
-    inputs: Any,
-    targets: Any = None,
+    inputs: Inputs,
+    targets: Targets = None,
     *,
     noise: float = 0.2,
     seed: int = 0,
-    operator: Any = None,
+    operator: Operator = None,
     batch_size: int = 8,
 ) -> Diagnosis:
     """
@@ -245,8 +179,8 @@ def diagnose(
         Images of shape (N, H, W, C), or a `tf.data.Dataset` of pairs (inputs, targets), which is
         held in memory.
     targets
-        One-hot labels of shape (N, output_size); None with a dataset, and otherwise for the class
-        that the model predicts.
+        One-hot labels of shape (N, output_size), or what the operator takes; a dataset of pairs
+        brings its own. None for the class that the model predicts.
     noise
         Standard deviation of the noise in the two copies, over the range of the inputs. The default
         is that of Xplique's SmoothGrad.
@@ -285,30 +219,15 @@ def diagnose(
     deviation = float(noise) * float(np.ptp(samples.inputs))
     if not deviation:
         raise ValueError("All values of the inputs are equal; give images that show something.")
+    is_labelled = targets is not None or isinstance(inputs, (tf.data.Dataset, Samples))
     layers, curve = _look(model, samples, operator, batch_size)
     gradient = make_gradient(make_scorer(model, operator), samples)
     maps, mean_map = _saliency(gradient, samples, batch_size)
-    surgery = change = twin_curve = twin_share = None
-    try:
-        surgery = replace_downsampling(model)
-    except (TypeError, ValueError) as error:
-        warnings.warn(f"There is no twin without downsampling: {error}", stacklevel=2)
-    if surgery is not None and surgery.replaced:
-        if operator is None and samples.targets.ndim == 2 and samples.targets.shape[1] > 1:
-            is_labelled = targets is not None or isinstance(inputs, (tf.data.Dataset, Samples))
-            labels = samples.targets if is_labelled else None
-            change = surgery.compare(samples.inputs, labels, batch_size)
-        _, twin_curve = _look(surgery.model, samples, operator, batch_size)
-        twin_gradient = make_gradient(make_scorer(surgery.model, operator), samples)
-        twin_maps, _ = _saliency(twin_gradient, samples, batch_size)
-        twin_share = high_frequency_power(twin_maps)
+    twin = _make_twin(model, samples, is_labelled, operator, batch_size)
     generator = np.random.default_rng(seed)
-    copies = []
-    for _ in range(2):
-        drawn = generator.standard_normal(samples.inputs.shape, np.float32)
-        noisy = Samples(samples.inputs + deviation * drawn, samples.targets)
-        copies.append(_saliency(gradient, noisy, batch_size)[0])
-    correlation = fourier_ring_correlation(*copies)
+    copies = (_noisy_copy(samples, deviation, generator) for _ in range(2))
+    noisy_maps = [_saliency(gradient, copy, batch_size)[0] for copy in copies]
+    correlation = fourier_ring_correlation(*noisy_maps)
     resolution = correlation.resolution()
     white = np.abs(generator.standard_normal((32, *samples.shape))).max(axis=-1)
     return Diagnosis(
@@ -316,16 +235,46 @@ def diagnose(
         nb_images=len(maps),
         layers=layers,
         curve=curve,
-        twin_curve=twin_curve,
+        twin_curve=twin.curve,
         map_share=high_frequency_power(maps),
-        twin_map_share=twin_share,
+        twin_map_share=twin.map_share,
         noise_share=float(high_frequency_power(white).mean()),
         grid=_shared_grid(mean_map, curve["height"], len(maps)),
-        surgery=surgery,
-        change=change,
+        surgery=twin.surgery,
+        change=twin.change,
         correlation=correlation,
         sigma=resolution if 1 <= resolution < correlation.radius[-1] else None,
     )
+
+
+class _Twin(NamedTuple):
+    """The copy without downsampling and what is known of it, see `Diagnosis`."""
+
+    surgery: Surgery | None = None
+    change: PredictionChange | None = None
+    curve: pd.DataFrame | None = None
+    map_share: np.ndarray | None = None
+
+
+def _make_twin(
+    model: keras.Model, samples: Samples, is_labelled: bool, operator: Operator, batch_size: int
+) -> _Twin:
+    """The copy, and how it differs where there was something to replace."""
+    try:
+        surgery = replace_downsampling(model)
+    except (TypeError, ValueError) as error:
+        notify(f"There is no twin without downsampling: {error}")
+        return _Twin()
+    if not surgery.replaced:
+        return _Twin(surgery)
+    change = None
+    if operator is None and samples.targets.ndim == 2 and samples.targets.shape[1] > 1:
+        labels = samples.targets if is_labelled else None
+        change = surgery.compare(samples.inputs, labels, batch_size)
+    _, curve = _look(surgery.model, samples, operator, batch_size)
+    gradient = make_gradient(make_scorer(surgery.model, operator), samples)
+    maps, _ = _saliency(gradient, samples, batch_size)
+    return _Twin(surgery, change, curve, high_frequency_power(maps))
 
 
 def _in_memory(samples: Samples) -> Samples:
@@ -335,20 +284,25 @@ def _in_memory(samples: Samples) -> Samples:
     return Samples(np.concatenate(inputs), np.concatenate(targets))
 
 
+def _noisy_copy(samples: Samples, deviation: float, generator: np.random.Generator) -> Samples:
+    drawn = generator.standard_normal(samples.inputs.shape, np.float32)
+    return Samples(samples.inputs + deviation * drawn, samples.targets)
+
+
 def _look(
-    model: keras.Model, samples: Samples, operator: Any, batch_size: int
+    model: keras.Model, samples: Samples, operator: Operator, batch_size: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What each layer injects, and the curve of the gradients at their outputs, in one pass."""
     outputs: dict[str, list[np.ndarray]] = {}
     behind: dict[str, list[np.ndarray]] = {}
-    pictures: dict[str, Any] = {}
+    pictures: dict[str, np.ndarray] = {}
 
     def visit(place, gradient):
         if place.side == "output":
             found = channel_values(high_frequency_power, place, gradient)
             outputs.setdefault(place.name, []).append(found)
             return
-        measure: Any = high_frequency_power
+        measure: Measure = high_frequency_power
         if place.stride > 1:
             # what the output's grid cannot hold
             measure = partial(share_outside, limits=[0.5 / stride for stride in place.strides])
@@ -360,28 +314,37 @@ def _look(
     places = visit_all(model, samples, None, visit, operator, batch_size, sides)
     rows = []
     for place in places:
-        if place.side == "output" or place.name not in behind.keys() & outputs.keys():
-            continue
-        after, before = image_means(behind[place.name]), image_means(outputs[place.name])
-        before = 0 * before if place.stride > 1 else before
-        injected, error = mean_and_error(after - before)
-        board = None
-        if place.stride > 1:
-            picture = pictures[place.name]
-            board = mean_gradient(picture, place.name, place.strides, len(samples))
-        rows.append(
-            {
-                **place.columns(),
-                "before": mean_and_error(before)[0],
-                "behind": mean_and_error(after)[0],
-                "injected": injected,
-                "standard_error": error,
-                "checkerboard": board.checkerboard if board is not None else 0.0,
-            }
-        )
+        name = place.name
+        if place.side == "input" and name in behind and name in outputs:
+            board = _checkerboard(place, pictures.get(name), len(samples))
+            rows.append({**_injection(place, outputs[name], behind[name]), "checkerboard": board})
     curve = layer_table([place for place in places if place.side == "output"], outputs)
     curve.attrs.update(measure="high_frequency_power", rectify=None, nb_images=len(samples))
     return pd.DataFrame(rows), curve
+
+
+def _injection(
+    place: Place, outputs: list[np.ndarray], behind: list[np.ndarray]
+) -> dict[str, str | int | float]:
+    """The row of a layer, from the content of the gradient that reaches it and behind it."""
+    before, after = image_means(outputs), image_means(behind)
+    # what its output cannot hold was not there before
+    before = 0 * before if place.stride > 1 else before
+    injected, error = mean_and_error(after - before)
+    return {
+        **place.columns(),
+        "before": mean_and_error(before)[0],
+        "behind": mean_and_error(after)[0],
+        "injected": injected,
+        "standard_error": error,
+    }
+
+
+def _checkerboard(place: Place, picture: np.ndarray | None, nb_images: int) -> float:
+    """Score of the mean magnitude behind a layer that downsamples, and 0 of another."""
+    if picture is None:
+        return 0.0
+    return mean_gradient(picture, place.name, place.strides, nb_images).checkerboard
 
 
 def _saliency(gradient: Scorer, samples: Samples, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -403,36 +366,3 @@ def _shared_grid(mean_map: np.ndarray, heights: pd.Series, nb_images: int) -> Me
     # what repeats every 2 pixels repeats every 4 too
     enough = max(beyond) - 0.1 * abs(max(beyond))
     return next(grid for grid, value in zip(grids, beyond) if value >= enough)
-
-
-def _strided(layers: pd.DataFrame) -> pd.Series:
-    return layers["type"] + " / " + layers["stride"].astype(str)
-
-
-def _mean(values: np.ndarray) -> str:
-    mean, error = mean_and_error(values)
-    return f"{mean:.3f} ± {error:.3f}"
-
-
-def _candidates(diagnosis: Diagnosis) -> list[float]:
-    """Cutoffs around the guess, four times below to four times above."""
-    highest, guess = diagnosis.correlation.radius[-1], diagnosis.sigma or 1.0
-    factors = (0.25, 0.5, 0.7, 1, 1.4, 2, 4)
-    return sorted({round(min(max(1.0, factor * guess), highest)) for factor in factors})
-
-
-def _rows(layers: pd.DataFrame) -> str:
-    """Layers as lines of text."""
-    size = layers["height"].astype(str) + " x " + layers["width"].astype(str)
-    injected = layers["injected"].map("{:+.2f}".format)
-    injected += layers["standard_error"].map(" ± {:.2f}".format)
-    columns = {
-        # of a long path, the end tells more
-        "layer": [name if len(name) < 40 else "..." + name[-36:] for name in layers["layer"]],
-        "type": layers["type"].where(layers["stride"] == 1, _strided(layers)),
-        "input": size,
-        "before": layers["before"].map("{:.2f}".format),
-        "behind": layers["behind"].map("{:.2f}".format),
-        "injected": injected,
-    }
-    return pd.DataFrame(columns).to_string(index=False)

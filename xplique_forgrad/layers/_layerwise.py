@@ -6,16 +6,25 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
 
 from .._checks import check_choice, check_count
-from .._gradients import check_finite_inputs, differentiable_samples, make_scorer
+from .._gradients import (
+    Inputs,
+    Operator,
+    Targets,
+    check_finite_inputs,
+    differentiable_samples,
+    make_scorer,
+)
 from .._samples import Samples
+from .._statistics import standard_error
 from ..filtering._checks import RECTIFICATIONS
 from ..filtering._transforms import rectified
 from ..spectrum import (
@@ -24,10 +33,10 @@ from ..spectrum import (
     high_frequency_power,
     mean_absolute_laplacian,
 )
-from ._watch import INPUT, Place, Visitor, Visits, named_layers
+from ._watch import INPUT, Layers, Place, Visitor, Visits, named_layers
 
 # takes maps (M, H, W) to numbers (M,)
-Measure = Callable[[Any], np.ndarray]
+Measure = Callable[[tf.Tensor], np.ndarray]
 
 MEASURES: dict[str, Measure] = {
     "high_frequency_power": high_frequency_power,
@@ -75,13 +84,13 @@ class MeanGradient(NamedTuple):
 
 def layerwise_high_frequency(
     model: keras.Model,
-    inputs: Any,
-    targets: Any = None,
-    layers: Any = None,
+    inputs: Inputs,
+    targets: Targets = None,
+    layers: Layers = None,
     measure: str | Measure = "high_frequency_power",
     *,
     rectify: str | None = None,
-    operator: Any = None,
+    operator: Operator = None,
     batch_size: int = 8,
 ) -> pd.DataFrame:
     """
@@ -104,8 +113,8 @@ def layerwise_high_frequency(
     inputs
         Images of shape (N, H, W, C), or a `tf.data.Dataset` of pairs (inputs, targets).
     targets
-        One-hot labels of shape (N, output_size), or what the operator takes; None with a dataset,
-        and otherwise for the class that the model predicts.
+        One-hot labels of shape (N, output_size), or what the operator takes; a dataset of pairs
+        brings its own. None for the class that the model predicts.
     layers
         Names of layers (paths such as "backbone/conv1" in nested models) or layers; None for every
         layer whose output is a picture: of shape (N, H, W, C) with H and W above 1, or tokens
@@ -116,7 +125,8 @@ def layerwise_high_frequency(
         `xplique_forgrad.spectrum`; expected frequencies and sizes grow with the layer), or a
         function that takes maps (M, H, W) to numbers (M,).
     rectify
-        "magnitude" or "positive" to rectify the gradients before they are measured. Signed
+        "magnitude" or "positive" to rectify the gradients before they are measured; None, the
+        default of every measure, to measure them as they are, see `fourier_signature`. Signed
         gradients have no mean, which inflates shares of power: look at both.
     operator
         Function g(model, inputs, targets) that gives the scores, or a task of Xplique; None for
@@ -129,7 +139,7 @@ def layerwise_high_frequency(
     table
         One row a layer, in forward order, the input first: "layer", "type", "height", "width",
         "channels", "stride" (how many times it downsamples), "mean" of the measure over channels
-        and images, its "standard_error" over images (0 for a single image), and "zero_share", the
+        and images, its "standard_error" over images (NaN for a single image), and "zero_share", the
         share of channels whose gradient is zero, which are left out of the mean (0 if all are).
         `table.attrs` names the measure and the number of images.
 
@@ -166,12 +176,12 @@ def layerwise_high_frequency(
 
 def mean_gradient_after(
     model: keras.Model,
-    layer: Any,
-    inputs: Any,
-    targets: Any = None,
+    inputs: Inputs,
+    targets: Targets = None,
     *,
+    layer: str | keras.Layer,
     rectify: str | None = "magnitude",
-    operator: Any = None,
+    operator: Operator = None,
     batch_size: int = 8,
 ) -> MeanGradient:
     """
@@ -189,15 +199,16 @@ def mean_gradient_after(
     ----------
     model
         Keras model, see `layerwise_high_frequency`.
+    inputs
+        Images of shape (N, H, W, C), or a `tf.data.Dataset` of pairs (inputs, targets).
+    targets
+        One-hot labels of shape (N, output_size), or what the operator takes; a dataset of pairs
+        brings its own. None for the class that the model predicts.
     layer
         Name of a spatial layer (its path in a nested model), or the layer.
-    inputs
-        Images of shape (N, H, W, C), or a dataset of pairs (inputs, targets).
-    targets
-        One-hot labels; None with a dataset, and otherwise for the class that the model predicts.
     rectify
-        "magnitude" or "positive" to rectify the gradients before they are averaged, so that signs
-        do not cancel; None for the mean of signed gradients.
+        "magnitude", as in `forgrad`, or "positive" to rectify the gradients before they are
+        averaged, so that signs do not cancel; None for the mean of signed gradients.
     operator
         See `layerwise_high_frequency`.
     batch_size
@@ -219,14 +230,14 @@ def mean_gradient_after(
     Examples
     --------
     >>> from xplique_forgrad.demo import load_classifier, load_images
-    >>> found = mean_gradient_after(load_classifier(), "block2_conv1", load_images(4).inputs)
+    >>> found = mean_gradient_after(load_classifier(), load_images(4).inputs, layer="block2_conv1")
     >>> found.picture.shape, found.stride
     ((24, 24), 2)
     """
     check_choice("rectify", rectify, RECTIFICATIONS)
     if not isinstance(layer, (str, keras.Layer)):
         raise TypeError(f"`layer` is {layer!r}; give the name of one layer, or the layer.")
-    total: Any = 0.0
+    total = np.zeros(())
     nb_images = 0
 
     def visit(place, gradient):
@@ -247,7 +258,7 @@ def mean_gradient_after(
     return mean_gradient(total / nb_images, places[1].name, places[1].strides, nb_images)
 
 
-def checkerboard_score(pictures: Any, stride: int | tuple[int, int] = 2) -> np.ndarray:
+def checkerboard_score(pictures: npt.ArrayLike, stride: int | tuple[int, int] = 2) -> np.ndarray:
     """
     How much of a checkerboard pictures are: the share of their variance at the alias frequencies.
 
@@ -281,31 +292,43 @@ def checkerboard_score(pictures: Any, stride: int | tuple[int, int] = 2) -> np.n
     >>> checkerboard_score([(rows + columns) % 2, rows])
     array([1.        , 0.04761905])
     """
-    pictures = np.asarray(pictures, np.float64)
-    if pictures.ndim == 4:
-        pictures = pictures.mean(axis=-1)
-    if pictures.ndim != 3 or not len(pictures):
-        raise ValueError(f"The pictures have shape {pictures.shape}; give (N, H, W).")
-    if not np.isfinite(pictures).all():
+    maps = _checked_pictures(pictures)
+    down, across = _checked_strides(stride, maps.shape[1:])
+    centred = maps - maps.mean((1, 2), keepdims=True)
+    between = np.zeros(len(maps))
+    for row, column in np.ndindex(down, across):
+        phase = centred[:, row::down, column::across]
+        between += phase.mean((1, 2)) ** 2 * phase[0].size
+    variance = np.square(centred).sum((1, 2))
+    is_flat = np.ptp(maps, axis=(1, 2)) <= 1e-6 * np.abs(maps).max((1, 2))
+    return np.where(is_flat, 0.0, between / np.where(is_flat, 1.0, variance))
+
+
+def _checked_pictures(pictures: npt.ArrayLike) -> np.ndarray:
+    """Finite pictures of shape (N, H, W), channels averaged."""
+    maps = np.asarray(pictures, np.float64)
+    if maps.ndim == 4:
+        maps = maps.mean(axis=-1)
+    if maps.ndim != 3 or not len(maps):
+        raise ValueError(f"The pictures have shape {maps.shape}; give (N, H, W).")
+    if not np.isfinite(maps).all():
         raise ValueError("The pictures hold NaN or infinite values.")
+    return maps
+
+
+def _checked_strides(stride: int | tuple[int, int], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides down and across, one of them 2 or more."""
     strides = tuple(stride) if isinstance(stride, (tuple, list)) else (stride, stride)
     fits = len(strides) == 2 and all(
         isinstance(s, numbers.Integral) and not isinstance(s, bool) and 1 <= s <= size
-        for s, size in zip(strides, pictures.shape[1:])
+        for s, size in zip(strides, sizes)
     )
     if not fits or max(strides) == 1:
         raise ValueError(
-            f"`stride` is {stride!r}; give an integer from 2 to {min(pictures.shape[1:])}, or a "
+            f"`stride` is {stride!r}; give an integer from 2 to {min(sizes)}, or a "
             "pair of them, of which one may be 1."
         )
-    centred = pictures - pictures.mean((1, 2), keepdims=True)
-    between = np.zeros(len(pictures))
-    for row, column in np.ndindex(*strides):
-        phase = centred[:, row :: strides[0], column :: strides[1]]
-        between += phase.mean((1, 2)) ** 2 * phase[0].size
-    variance = np.square(centred).sum((1, 2))
-    is_flat = np.ptp(pictures, axis=(1, 2)) <= 1e-6 * np.abs(pictures).max((1, 2))
-    return np.where(is_flat, 0.0, between / np.where(is_flat, 1.0, variance))
+    return strides
 
 
 def mean_gradient(
@@ -322,9 +345,9 @@ def mean_gradient(
 def visit_all(
     model: keras.Model,
     samples: Samples,
-    layers: Any,
+    layers: Layers,
     visit: Visitor,
-    operator: Any,
+    operator: Operator,
     batch_size: int,
     sides: Collection[str] = ("output",),
 ) -> list[Place]:
@@ -378,12 +401,9 @@ def image_means(values: list[np.ndarray]) -> np.ndarray:
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean of those that are no NaN and its standard error: 0 for one value, both 0 for none."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return 0.0, 0.0
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean()), float(error)
+    """Mean of those that are no NaN, 0 for none, and its standard error."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0, float(standard_error(values))
 
 
 def layer_table(places: list[Place], values: dict[str, list[np.ndarray]]) -> pd.DataFrame:
@@ -404,7 +424,7 @@ def layer_table(places: list[Place], values: dict[str, list[np.ndarray]]) -> pd.
     return pd.DataFrame(rows)
 
 
-def _checked_measure(measure: Any) -> tuple[Measure, str]:
+def _checked_measure(measure: str | Measure) -> tuple[Measure, str]:
     if callable(measure):
         return measure, getattr(measure, "__name__", type(measure).__name__)
     if not isinstance(measure, str) or measure not in MEASURES:
