@@ -639,8 +639,11 @@ def test_functional_subclasses_without_a_call_become_functional():
 def test_a_custom_layer_that_downsamples_inside_is_copied_with_a_warning():
     inputs = keras.Input((9, 9, 1))
     original = keras.Model(inputs, Subclassed()(inputs))
-    with pytest.warns(UserWarning, match="1 downsampling layers .* subclassed[_0-9]*/conv"):
+    with pytest.warns(
+        UserWarning, match="1 downsampling layers .* subclassed[_0-9]*/conv"
+    ) as record:
         surgery = replace_downsampling(original)
+    assert record[0].filename == __file__
     assert surgery.replaced == ()
     images = noise(2, 9, 9, 1)
     assert_array_equal(call(surgery.model, images), call(original, images))

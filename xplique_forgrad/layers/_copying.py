@@ -17,10 +17,12 @@ from keras.src.models.functional import Functional  # Keras exports no public na
 from .._gradients import check_differentiable
 
 # gives of a layer, its path and the names taken in its model: its copy, and what follows it there
-CopyLayer = Callable[[Any, str, set[str]], Sequence[Any]]
+CopyLayer = Callable[[keras.Operation, str, set[str]], Sequence[keras.Operation]]
 
 
-def copy_model(model, copy_layer: CopyLayer, seed: int | None = None):
+def copy_model(
+    model: keras.Model, copy_layer: CopyLayer, seed: int | None = None
+) -> tuple[keras.Model, list[tuple[str, keras.Operation, keras.Operation]]]:
     """A copy that is not compiled, with the path, original and copy of each of its layers."""
     check_differentiable(model)
     if not _is_graph(model):
@@ -30,7 +32,7 @@ def copy_model(model, copy_layer: CopyLayer, seed: int | None = None):
             "that Keras copies by its get_config, as in `x = keras.Input(shape)` and "
             "`keras.Model(x, model(x))`."
         )
-    known: dict[int, tuple[str, Any, Sequence[Any]]] = {}
+    known: dict[int, tuple[str, keras.Operation, Sequence[keras.Operation]]] = {}
     with _private_randomness(seed):
         copy = _copy_graph(model, copy_layer, known)
     layers = [(path, old, parts[0]) for path, old, parts in known.values()]
@@ -47,15 +49,19 @@ def copy_model(model, copy_layer: CopyLayer, seed: int | None = None):
     return copy, layers
 
 
-def _copy_graph(model, copy_layer: CopyLayer, known: dict, path: str = ""):
+def _copy_graph(
+    model: keras.Model, copy_layer: CopyLayer, known: dict, path: str = ""
+) -> keras.Model:
     """The copy of one functional or Sequential model; `known` holds the layers copied so far."""
     names = {operation.name for operation in getattr(model, "operations", model.layers)}
 
-    def parts_of(layer) -> Sequence[Any]:
+    def parts_of(layer: keras.Operation) -> Sequence[keras.Operation]:
         where = f"{path}{layer.name}"
         if id(layer) not in known:
             if _is_graph(layer):
-                parts: Sequence[Any] = (_copy_graph(layer, copy_layer, known, f"{where}/"),)
+                parts: Sequence[keras.Operation] = (
+                    _copy_graph(layer, copy_layer, known, f"{where}/"),
+                )
             else:
                 with _naming(where, layer):
                     parts = copy_layer(layer, where, names)
@@ -66,7 +72,7 @@ def _copy_graph(model, copy_layer: CopyLayer, known: dict, path: str = ""):
         parts = [part for layer in model.layers for part in parts_of(layer)]
         return keras.Sequential([_new_input(model.inputs[0]), *parts], name=model.name)
 
-    following: dict[int, Sequence[Any]] = {}
+    following: dict[int, Sequence[keras.Operation]] = {}
 
     def clone(layer):
         new, *rest = parts_of(layer)
@@ -85,13 +91,13 @@ def _copy_graph(model, copy_layer: CopyLayer, known: dict, path: str = ""):
     return keras.models.clone_model(graph, inputs, clone_function=clone, call_function=call)
 
 
-def _is_graph(layer) -> bool:
+def _is_graph(layer: keras.Operation) -> bool:
     """Whether the layer is a model that is defined by its layers alone."""
     graphs = (Functional, keras.Sequential)
     return isinstance(layer, graphs) and type(layer).call in [graph.call for graph in graphs]
 
 
-def new_layer(layer, config: dict[str, Any]):
+def new_layer(layer: keras.Operation, config: dict[str, Any]) -> keras.Operation:
     """A new layer of the same class and name, not built."""
     if isinstance(layer, keras.layers.Lambda):  # Keras refuses to read back its own code
         given = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
@@ -110,7 +116,9 @@ def _new_input(tensor) -> keras.layers.InputLayer:
     return new_layer(layer, layer.get_config())
 
 
-def sublayers(old: Any, new: Any) -> list[tuple[Any, Any]]:
+def sublayers(
+    old: keras.Operation, new: keras.Operation
+) -> list[tuple[keras.Operation, keras.Operation]]:
     """A layer and those that it holds, with their counterparts; of a model, itself alone."""
     if not isinstance(old, keras.layers.Layer):
         return []  # a function of keras.ops
@@ -119,17 +127,17 @@ def sublayers(old: Any, new: Any) -> list[tuple[Any, Any]]:
     return list(zip(old._flatten_layers(), new._flatten_layers(), strict=True))
 
 
-def carry_weights(path: str, pairs: list[tuple[Any, Any]]) -> None:
+def carry_weights(path: str, pairs: list[tuple[keras.Operation, keras.Operation]]) -> None:
     """Give the copies the weights of their originals, and what the layers derive from these."""
     with _naming(path, pairs[0][0] if pairs else None):
         for old, new in pairs:
-            store: dict[str, Any] = {}
+            store: dict[str, np.ndarray] = {}
             old.save_own_variables(store)
             new.load_own_variables(store)
 
 
 @contextmanager
-def _naming(path: str, layer: Any) -> Iterator[None]:
+def _naming(path: str, layer: keras.Operation | None) -> Iterator[None]:
     """Say which layer an error of Keras is about."""
     try:
         yield

@@ -5,7 +5,6 @@ Copies of a model to compare it with: of fresh weights, or of other downsampling
 from __future__ import annotations
 
 import random
-import warnings
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,7 +14,8 @@ import pandas as pd
 import tensorflow as tf
 
 from .._checks import check_choice, check_count, check_seed
-from .._gradients import checked_samples
+from .._gradients import Inputs, Targets, checked_samples
+from .._notices import notify
 from ._blur import BlurPooling2D
 from ._copying import carry_weights, copy_model, new_layer, sublayers
 
@@ -121,7 +121,9 @@ class Surgery:
     replaced: tuple[Replacement, ...]
     original: keras.Model = field(repr=False)
 
-    def compare(self, inputs: Any, targets: Any = None, batch_size: int = 64) -> PredictionChange:
+    def compare(
+        self, inputs: Inputs, targets: Targets = None, batch_size: int = 64
+    ) -> PredictionChange:
         """
         Compare the predicted classes of the copy with those of the original.
 
@@ -130,8 +132,9 @@ class Surgery:
         inputs
             Array or Tensor of shape (N, ...), or a tf.data.Dataset of pairs (inputs, targets).
         targets
-            One-hot targets of shape (N, nb_classes); None to compare the models without accuracies,
-            and with a dataset.
+            One-hot labels of shape (N, nb_classes); a dataset of pairs brings its own. None for the
+            class that the model predicts: of these, the agreement says all, so that there are no
+            accuracies.
         batch_size
             Number of images that are predicted at once.
 
@@ -346,46 +349,48 @@ def replace_downsampling(
     for path, old, new in layers:
         carry_weights(path, sublayers(old, new))
     if hidden:
-        warnings.warn(
+        notify(
             f"{len(hidden)} downsampling layers inside custom layers are not replaced: "
             f"{', '.join(hidden[:5])}{', ...' if len(hidden) > 5 else ''}. Only those of "
-            "functional and Sequential models are.",
-            stacklevel=2,
+            "functional and Sequential models are."
         )
     return Surgery(copy, tuple(replaced), model)
 
 
-def _replacing(layer, chosen: str, names: set[str]) -> list[Any]:
+def _replacing(layer: keras.Layer, chosen: str, names: set[str]) -> list[keras.Layer]:
     """The layers of the same output shape that stand for a downsampling one."""
     shared = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
-    is_averaged = isinstance(layer, keras.layers.MaxPooling2D) and chosen == "average"
-    skips = not is_averaged or any(p < s for p, s in zip(layer.pool_size, layer.strides))
-    if is_averaged:
+    if isinstance(layer, keras.layers.MaxPooling2D) and chosen == "average":
+        skips = any(size < stride for size, stride in zip(layer.pool_size, layer.strides))
+        strides = 1 if skips else layer.strides
         first = keras.layers.AveragePooling2D(
-            layer.pool_size, 1 if skips else layer.strides, layer.padding, name=layer.name, **shared
+            layer.pool_size, strides, layer.padding, name=layer.name, **shared
         )
+        if not skips:
+            return [first]
     else:
         first = new_layer(layer, {**layer.get_config(), "strides": (1, 1)})
-    if not skips:
-        return [first]
-
-    # of n outputs of stride 1, "same" pooling of strides s leaves ceil(n / s), as strides s did
-    name, number = f"{layer.name}_pool", 0
-    while name in names:
-        number += 1
-        name = f"{layer.name}_pool_{number}"
-    names.add(name)
+    name = _free_name(f"{layer.name}_pool", names)
     if chosen == "blur":  # at the pixels that the layer kept
         window = getattr(layer, "kernel_size", None) or layer.pool_size
         window = window if layer.padding == "same" else 1
         return [first, BlurPooling2D(layer.strides, window, name=name, **shared)]
-    return [
-        first,
-        keras.layers.AveragePooling2D(layer.strides, layer.strides, "same", name=name, **shared),
-    ]
+    # of n outputs of stride 1, "same" pooling of strides s leaves ceil(n / s), as strides s did
+    pool = keras.layers.AveragePooling2D(layer.strides, layer.strides, "same", name=name, **shared)
+    return [first, pool]
 
 
-def _description(layer) -> str:
+def _free_name(wanted: str, names: set[str]) -> str:
+    """The wanted name, or with the first number that makes it new; taken from now on."""
+    name, number = wanted, 0
+    while name in names:
+        number += 1
+        name = f"{wanted}_{number}"
+    names.add(name)
+    return name
+
+
+def _description(layer: keras.Layer) -> str:
     """A layer as "Conv2D(3, strides 2)"."""
     size = getattr(layer, "kernel_size", getattr(layer, "pool_size", None))
     parts = [str(pair[0] if pair[0] == pair[1] else pair) for pair in (size, layer.strides) if pair]
@@ -406,7 +411,7 @@ def _with_other_seeds(config: Any, is_initializer: bool = False) -> Any:
     }
 
 
-def _predicted_classes(model, inputs: np.ndarray) -> np.ndarray:
+def _predicted_classes(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     outputs = np.asarray(model(inputs, training=False), np.float32)
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
