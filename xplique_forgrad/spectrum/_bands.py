@@ -5,21 +5,30 @@ What each band of frequencies holds, and what it is worth.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
 
+from .._statistics import standard_error
 from ..filtering import forgrad, frequency_radius, full_band_sigma
 from ..filtering._checks import checked_sigma
 from ..filtering._transforms import rectified
 from ._power import batches, checked_maps, power_of, ratio, sums_by
 
 
+class ImageMetric(Protocol):
+    """What scores maps image by image, as `Faithfulness` does."""
+
+    def evaluate_per_image(self, explanations: tf.Tensor) -> np.ndarray:
+        """The score of each of the maps, of shape (N,)."""
+
+
 def band_importance(
-    explanations: Any,
-    metric: Any = None,
+    explanations: npt.ArrayLike | tf.Tensor,
+    metric: ImageMetric | None = None,
     *,
     edges: Sequence[float] | None = None,
     rectify: str | None = "magnitude",
@@ -49,15 +58,15 @@ def band_importance(
         Upper ends of the bands in cycles along the longest side, increasing. None are octaves: 1,
         2, 4, ..., and the full band.
     rectify
-        As in `forgrad`: "magnitude" before the map is split, and of each part that is scored;
-        "positive", before alone; or None.
+        As in `forgrad`, whose bands these are, and with its default: "magnitude" before the map is
+        split, and of each part that is scored; "positive", before alone; or None.
 
     Returns
     -------
     table
         One row a band: "low" (not included) and "high" (included), in cycles; "energy", the mean
         over images of the band's share of the energy; with a metric "alone" and "added". Beside
-        each, with the ending "_error", its standard error over the images (0 for a single image).
+        each, with the ending "_error", its standard error over the images (NaN for a single image).
 
     Raises
     ------
@@ -98,10 +107,8 @@ def band_importance(
         columns["added"] = np.diff(whole, axis=0, prepend=0)
     table = pd.DataFrame({"low": [0.0, 0.0, *highs[:-1]], "high": [0.0, *highs]})
     for name, values in columns.items():
-        nb_images = values.shape[1]
         table[name] = values.mean(axis=1)
-        spread = values.std(axis=1, ddof=1) if nb_images > 1 else np.zeros(len(values))
-        table[f"{name}_error"] = spread / np.sqrt(nb_images)
+        table[f"{name}_error"] = standard_error(values)
     return table
 
 
@@ -119,7 +126,7 @@ def _band_shares(explanations: tf.Tensor, highs: list[float], rectify: str | Non
     return ratio(energies, energies.sum(axis=0))
 
 
-def _scores(metric: Any, maps: tf.Tensor) -> np.ndarray:
+def _scores(metric: ImageMetric, maps: tf.Tensor) -> np.ndarray:
     """The metric's score of each map, checked."""
     scores = np.asarray(metric.evaluate_per_image(maps), np.float64)
     if scores.shape != (len(maps),) or not np.isfinite(scores).all():

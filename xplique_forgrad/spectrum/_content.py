@@ -9,7 +9,6 @@ import io
 import lzma
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +18,7 @@ from scipy import ndimage
 from .._checks import check_choice
 from ..filtering import frequency_radius, low_pass_mask
 from ..filtering._checks import checked_sigma
-from ._power import per_map, power_of, ratio, share_of, unit_peak
+from ._power import Explanations, per_map, power_of, ratio, share_of, unit_peak
 
 CODECS = ("png", "zlib", "bz2", "lzma")
 
@@ -28,7 +27,7 @@ _ROUNDING = {tf.float32: 1e-6, tf.float64: 1e-13}
 
 
 def high_frequency_power(
-    explanations: Any,
+    explanations: Explanations,
     sigma: float | None = None,
     *,
     window: str = "disk",
@@ -72,7 +71,6 @@ def high_frequency_power(
     >>> share.shape
     (8,)
     """
-
     check_choice("window", window, ("disk", "box"))
 
     def share(maps):
@@ -85,7 +83,7 @@ def high_frequency_power(
     return per_map(explanations, rectify, share)
 
 
-def share_outside(explanations: Any, limits: Sequence[float]) -> np.ndarray:
+def share_outside(explanations: Explanations, limits: Sequence[float]) -> np.ndarray:
     """
     Share of each map's power beyond limits of their own down and across, in cycles per pixel.
 
@@ -112,7 +110,7 @@ def share_outside(explanations: Any, limits: Sequence[float]) -> np.ndarray:
     return per_map(explanations, None, share)
 
 
-def expected_frequency(explanations: Any, *, rectify: str | None = None) -> np.ndarray:
+def expected_frequency(explanations: Explanations, *, rectify: str | None = None) -> np.ndarray:
     """
     Mean radius of each map's frequencies, weighted by their power: its spectral centroid.
 
@@ -153,7 +151,9 @@ def expected_frequency(explanations: Any, *, rectify: str | None = None) -> np.n
     return per_map(explanations, rectify, centroid)
 
 
-def mean_absolute_laplacian(explanations: Any, *, rectify: str | None = None) -> np.ndarray:
+def mean_absolute_laplacian(
+    explanations: Explanations, *, rectify: str | None = None
+) -> np.ndarray:
     """
     Mean magnitude of the Laplacian of each map, divided by the map's standard deviation.
 
@@ -201,7 +201,11 @@ def mean_absolute_laplacian(explanations: Any, *, rectify: str | None = None) ->
 
 
 def compressed_size(
-    explanations: Any, *, codec: str = "png", nb_bits: int = 8, rectify: str | None = None
+    explanations: Explanations,
+    *,
+    codec: str = "png",
+    nb_bits: int = 8,
+    rectify: str | None = None,
 ) -> np.ndarray:
     """
     Size of each map after lossless compression, in bytes.

@@ -5,9 +5,10 @@ Maps in parts, and the power of their frequencies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from .._checks import check_choice
@@ -15,11 +16,15 @@ from ..filtering import frequency_radius
 from ..filtering._checks import RECTIFICATIONS, check_finite, checked_axes, checked_explanations
 from ..filtering._transforms import rectified
 
+# maps (N, H, W) or (N, H, W, C), or a stream of batches of them
+Explanations: TypeAlias = (
+    npt.ArrayLike | tf.Tensor | tf.data.Dataset | Iterator[np.ndarray | tf.Tensor]
+)
 # values that are transformed at once
 _CHUNK = 2**23
 
 
-def checked_maps(explanations: Any, rectify: str | None) -> tf.Tensor:
+def checked_maps(explanations: npt.ArrayLike | tf.Tensor, rectify: str | None) -> tf.Tensor:
     """At least one map, (N, H, W) or (N, H, W, C), as float32 or float64."""
     check_choice("rectify", rectify, RECTIFICATIONS)
     maps = checked_explanations(explanations)
@@ -29,38 +34,58 @@ def checked_maps(explanations: Any, rectify: str | None) -> tf.Tensor:
     return maps if maps.dtype == tf.float64 else tf.cast(maps, tf.float32)
 
 
-def batches(explanations: Any, rectify: str | None) -> Iterator[tf.Tensor]:
+def batches(explanations: Explanations, rectify: str | None) -> Iterator[tf.Tensor]:
     """Rectified, finite maps of shape (B, C, H, W), a part at a time."""
-    is_dataset = isinstance(explanations, tf.data.Dataset)
-    streamed = is_dataset or isinstance(explanations, Iterator)
+    for maps in _checked_batches(explanations, rectify):
+        size = max(1, _CHUNK // int(np.prod(maps.shape[1:])))
+        for start in range(0, maps.shape[0], size):
+            part = maps[start : start + size]
+            check_finite(tf.math.is_finite(tf.reduce_sum(tf.abs(part), (1, 2))), part)
+            yield tf.transpose(rectified(part, rectify), (0, 3, 1, 2))
+
+
+def _checked_batches(explanations: Explanations, rectify: str | None) -> Iterator[tf.Tensor]:
+    """The array, or the batches of the stream, as maps (B, H, W, C) of one size."""
     shape = None
-    for batch in explanations if streamed else [explanations]:
-        found = tuple(getattr(batch, "shape", ()))
-        # (H, W, C) and (B, H, W) look alike
-        is_single = len(found) == 3 and found[-1] in (1, 3)
-        if is_dataset:
-            is_single = not _gives_batches(explanations)
-        if streamed and (not 3 <= len(found) <= 4 or is_single):
-            raise ValueError(
-                f"The explanations are a stream of {found or type(batch).__name__}; it must give "
-                "batches of maps, (B, H, W) or (B, H, W, C): add .batch(64)."
-            )
-        maps = checked_maps(batch, rectify)
+    for maps in _arrays(explanations):
+        maps = checked_maps(maps, rectify)
         if shape is not None and maps.shape[1:] != shape:
             raise ValueError(
                 f"The stream gave maps of shape {tuple(shape)} and then {tuple(maps.shape[1:])}; "
                 "maps of several sizes have no common frequencies. Resize them first."
             )
         shape = maps.shape[1:]
-        if maps.shape.rank == 3:
-            maps = maps[..., tf.newaxis]
-        size = max(1, _CHUNK // int(np.prod(maps.shape[1:])))
-        for start in range(0, maps.shape[0], size):
-            part = maps[start : start + size]
-            check_finite(tf.math.is_finite(tf.reduce_sum(tf.abs(part), (1, 2))), part)
-            yield tf.transpose(rectified(part, rectify), (0, 3, 1, 2))
+        yield maps[..., tf.newaxis] if maps.shape.rank == 3 else maps
     if shape is None:
         raise ValueError("The stream of explanations is empty; give at least one batch of maps.")
+
+
+def _arrays(explanations: Explanations) -> Iterator[npt.ArrayLike | tf.Tensor]:
+    """The array itself, or what the stream gives, which must be batches."""
+    if isinstance(explanations, tf.data.Dataset):
+        is_single = not _gives_batches(explanations)
+        yield from (_checked_batch(batch, is_single) for batch in explanations)
+    elif isinstance(explanations, Iterator):
+        yield from (_checked_batch(batch, _looks_single(batch)) for batch in explanations)
+    else:
+        yield explanations
+
+
+def _checked_batch(batch: Any, is_single: bool) -> Any:
+    """Raise a ValueError unless what a stream gave is a batch of maps."""
+    shape = tuple(getattr(batch, "shape", ()))
+    if is_single or not 3 <= len(shape) <= 4:
+        raise ValueError(
+            f"The explanations are a stream of {shape or type(batch).__name__}; it must give "
+            "batches of maps, (B, H, W) or (B, H, W, C): add .batch(64)."
+        )
+    return batch
+
+
+def _looks_single(batch: Any) -> bool:
+    """Whether it is likely one map (H, W, C), which looks like maps (B, H, W)."""
+    shape = tuple(getattr(batch, "shape", ()))
+    return len(shape) == 3 and shape[-1] in (1, 3)
 
 
 def _gives_batches(dataset: tf.data.Dataset) -> bool:
@@ -70,7 +95,9 @@ def _gives_batches(dataset: tf.data.Dataset) -> bool:
 
 
 def per_map(
-    explanations: Any, rectify: str | None, measure: Callable[[tf.Tensor], Any]
+    explanations: Explanations,
+    rectify: str | None,
+    measure: Callable[[tf.Tensor], npt.ArrayLike | tf.Tensor],
 ) -> np.ndarray:
     """Mean over channels of a measure that takes (B, C, H, W) to (B, C), of shape (N,)."""
     parts = [np.asarray(measure(maps)).mean(axis=1) for maps in batches(explanations, rectify)]
@@ -91,7 +118,7 @@ def power_of(maps: tf.Tensor, others: tf.Tensor | None = None) -> tf.Tensor:
     return power * tf.constant(weights, maps.dtype)
 
 
-def share_of(maps: tf.Tensor, counted: Any) -> np.ndarray:
+def share_of(maps: tf.Tensor, counted: np.ndarray | tf.Tensor) -> np.ndarray:
     """Share of the power at the frequencies of the half spectrum that are counted."""
     power = power_of(unit_peak(maps))
     counted = tf.cast(counted, maps.dtype)
@@ -125,7 +152,7 @@ def _peaks(maps: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.abs(maps), (-2, -1), keepdims=True)
 
 
-def ratio(above: Any, below: Any) -> np.ndarray:
+def ratio(above: npt.ArrayLike | tf.Tensor, below: npt.ArrayLike | tf.Tensor) -> np.ndarray:
     """The quotient, 0 where there is nothing to divide."""
-    above, below = np.broadcast_arrays(np.float64(above), np.float64(below))
+    above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)

@@ -4,13 +4,14 @@ Spectra of maps: amplitudes, power over the radius, and what two sets of maps sh
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from ..filtering._transforms import complex_dtype
-from ._power import batches, checked_maps, ratio, ring_sums, unit_peak
+from ._power import Explanations, batches, checked_maps, ratio, ring_sums, unit_peak
 
 
 class RadialSpectrum(NamedTuple):
@@ -73,7 +74,7 @@ class RingCorrelation(NamedTuple):
         return float(self.radius[nb_above])
 
 
-def fourier_signature(explanations: Any, *, rectify: str | None = None) -> np.ndarray:
+def fourier_signature(explanations: Explanations, *, rectify: str | None = None) -> np.ndarray:
     """
     Mean amplitude spectrum of attribution maps, zero frequency in the centre.
 
@@ -89,8 +90,9 @@ def fourier_signature(explanations: Any, *, rectify: str | None = None) -> np.nd
         Maps of shape (N, H, W) or (N, H, W, C), real: an array, a Tensor, or a `tf.data.Dataset`
         or an iterator of batches of them, which is read as a stream.
     rectify
-        "magnitude" or "positive" to take the magnitude or the positive part first; None to take
-        maps as they are.
+        "magnitude" or "positive" to take the magnitude or the positive part first. None takes maps
+        as they are: the default of every measure, unlike that of `forgrad`, since a magnitude has
+        another spectrum than the map that is to be measured.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def fourier_signature(explanations: Any, *, rectify: str | None = None) -> np.nd
     >>> fourier_signature(tf.random.normal((8, 64, 48, 1))).shape
     (64, 48)
     """
-    total: Any = 0.0
+    total = np.zeros(())
     nb_maps = 0
     for maps in batches(explanations, rectify):
         amplitudes = tf.abs(tf.signal.fft2d(tf.cast(maps, complex_dtype(maps.dtype))))
@@ -119,7 +121,7 @@ def fourier_signature(explanations: Any, *, rectify: str | None = None) -> np.nd
     return np.fft.fftshift(total / nb_maps)
 
 
-def radial_spectrum(explanations: Any, *, rectify: str | None = None) -> RadialSpectrum:
+def radial_spectrum(explanations: Explanations, *, rectify: str | None = None) -> RadialSpectrum:
     """
     Power of attribution maps over the radius of the frequency, ring by ring.
 
@@ -156,7 +158,10 @@ def radial_spectrum(explanations: Any, *, rectify: str | None = None) -> RadialS
 
 
 def fourier_ring_correlation(
-    explanations: Any, others: Any, *, rectify: str | None = None
+    explanations: npt.ArrayLike | tf.Tensor,
+    others: npt.ArrayLike | tf.Tensor,
+    *,
+    rectify: str | None = None,
 ) -> RingCorrelation:
     """
     Correlation of two sets of maps ring by ring: up to which frequency they agree.
@@ -203,7 +208,7 @@ def fourier_ring_correlation(
             f"The maps have shapes {explanations.shape} and {others.shape}; give two of the same."
         )
     others = tf.cast(others, explanations.dtype)
-    sums: Any = 0.0
+    sums = np.zeros(())
     for both in zip(batches(explanations, rectify), batches(others, rectify)):
         first, second = (unit_peak(maps) for maps in both)
         products = ring_sums(first, second)
