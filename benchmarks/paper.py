@@ -190,7 +190,7 @@ def residuals(inputs, targets, figures):
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
     for pooling, ax in zip(POOLINGS, axes):
         model = load_classifier(pooling)
-        found = taylor_residual(model, inputs, targets, SIGMAS, RADII, nb_samples=100)
+        found = taylor_residual(model, inputs, targets, sigmas=SIGMAS, radii=RADII, nb_samples=100)
         print(f"\n### Residual over that of the full gradient, {pooling} pooling\n")
         ratios = dict(zip([f"sigma {s}" for s in SIGMAS], found.ratio))
         ratios["no gradient"] = found.zero_order_ratio

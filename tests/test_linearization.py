@@ -13,6 +13,7 @@ from xplique_forgrad.linearization import TaylorResidual, taylor_residual
 
 SHAPE = (6, 9, 2)
 SIGMAS, RADII, NB_SAMPLES = [1.5, 3.0, 9.0], [0.5, 2.0], 40
+OPTIONS = {"sigmas": SIGMAS, "radii": RADII, "nb_samples": NB_SAMPLES}
 
 
 def linear_model(weights):
@@ -64,9 +65,7 @@ def pictures(rng):
 def test_linear_model_leaves_what_the_filter_removed(rng, pictures, window):
     weights = rng.standard_normal(SHAPE).astype(np.float32)
     targets, model = second_class(3), linear_model(weights)
-    found = taylor_residual(
-        model, pictures[:3], targets, SIGMAS, RADII, NB_SAMPLES, seed=7, window=window
-    )
+    found = taylor_residual(model, pictures[:3], targets, seed=7, window=window, **OPTIONS)
     u, gradient = directions(3, seed=7), np.repeat(weights[np.newaxis], 3, axis=0)
     for s, sigma in enumerate(SIGMAS):
         removed = gradient - reference.forgrad(gradient, sigma, window, rectify=None)
@@ -80,7 +79,9 @@ def test_linear_model_leaves_what_the_filter_removed(rng, pictures, window):
 def test_residual_of_a_linear_model_is_the_norm_of_what_was_removed_over_sqrt_of_d(rng, pictures):
     weights = rng.standard_normal(SHAPE).astype(np.float32)
     model, nb_samples = linear_model(weights), 4000
-    found = taylor_residual(model, pictures[:1], second_class(1), [2.0], [1.0], nb_samples)
+    found = taylor_residual(
+        model, pictures[:1], second_class(1), sigmas=[2.0], radii=[1.0], nb_samples=nb_samples
+    )
     removed = weights - reference.forgrad(weights[np.newaxis], 2.0, rectify=None)[0]
     expected = np.linalg.norm(removed) / np.sqrt(np.prod(SHAPE))
     # the mean of n squares has a relative deviation of sqrt(2 / n), and their root half of it
@@ -88,7 +89,7 @@ def test_residual_of_a_linear_model_is_the_norm_of_what_was_removed_over_sqrt_of
 
 
 def test_quadratic_model_has_a_residual_of_half_the_squared_radius(pictures):
-    found = taylor_residual(quadratic_model(), pictures, second_class(5), SIGMAS, RADII, NB_SAMPLES)
+    found = taylor_residual(quadratic_model(), pictures, second_class(5), **OPTIONS)
     radii = np.array(RADII)[:, np.newaxis]
     # scores of 50, in float32
     close = {"rtol": 1e-4, "atol": 3e-5}
@@ -136,7 +137,13 @@ def test_results_do_not_depend_on_the_batch_size_or_the_other_images(pictures):
 def test_the_seed_decides_and_the_global_one_is_left_alone(pictures):
     def residual(seed):
         found = taylor_residual(
-            quadratic_model(), pictures[:1], second_class(1), [2.0], [1.0], 5, seed
+            quadratic_model(),
+            pictures[:1],
+            second_class(1),
+            sigmas=[2.0],
+            radii=[1.0],
+            nb_samples=5,
+            seed=seed,
         )
         return found.filtered
 
@@ -152,8 +159,9 @@ def test_the_seed_decides_and_the_global_one_is_left_alone(pictures):
 def test_a_dataset_gives_what_its_arrays_give(pictures):
     model, targets = quadratic_model(), second_class(5)
     dataset = tf.data.Dataset.from_tensor_slices((pictures, targets)).batch(2)
-    expected = taylor_residual(model, pictures, targets, SIGMAS, RADII, 10)
-    found = taylor_residual(model, dataset, None, SIGMAS, RADII, 10)
+    options = {"sigmas": SIGMAS, "radii": RADII, "nb_samples": 10}
+    expected = taylor_residual(model, pictures, targets, **options)
+    found = taylor_residual(model, dataset, **options)
     np.testing.assert_allclose(found.filtered, expected.filtered, rtol=1e-4)
     np.testing.assert_allclose(found.zero_order, expected.zero_order, rtol=1e-4)
 
@@ -224,7 +232,7 @@ def test_the_bundled_classifier(classifier, images):
     assert np.median(found.zero_order_ratio[:, 1]) < 1.3
     assert np.median(found.ratio[0, :, 1]) < 1.3
 
-    predicted = taylor_residual(classifier, inputs, None, **options)
+    predicted = taylor_residual(classifier, inputs, **options)
     assert predicted.filtered.shape == found.filtered.shape
 
 
@@ -256,7 +264,7 @@ def test_bad_arguments(pictures, changes, error, message):
 def test_other_inputs_than_images(rng):
     rows = rng.standard_normal((2, 7)).astype(np.float32)
     with pytest.raises(ValueError, match=r"\('N', 7\); give images"):
-        taylor_residual(quadratic_model((7,)), rows, second_class(2), [3.0], [1.0])
+        taylor_residual(quadratic_model((7,)), rows, second_class(2), sigmas=[3.0], radii=[1.0])
 
 
 def test_values_that_are_no_numbers_are_named():
@@ -276,4 +284,6 @@ def test_scores_without_a_gradient(pictures):
         return tf.reduce_sum(tf.stop_gradient(model(inputs)) * targets, axis=-1)
 
     with pytest.raises(ValueError, match="no gradient"):
-        taylor_residual(quadratic_model(), pictures, second_class(5), [3.0], [1.0], operator=cut)
+        taylor_residual(
+            quadratic_model(), pictures, second_class(5), sigmas=[3.0], radii=[1.0], operator=cut
+        )

@@ -7,22 +7,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
 
 from ._checks import check_choice, check_count, check_seed
 from ._gradients import (
+    Inputs,
+    Operator,
     Scorer,
+    Targets,
     check_finite_inputs,
     differentiable_samples,
     make_gradient,
     make_scorer,
 )
 from ._samples import Samples
+from ._statistics import standard_error
 from .filtering import forgrad_sweep
 from .filtering._checks import WINDOWS, checked_sigma
 
@@ -99,34 +103,30 @@ class TaylorResidual:
             the mean; NaN for one image, or where a ratio is infinite) and nb_images.
         """
         ratios = np.concatenate([self.zero_order_ratio[np.newaxis], self.ratio])
-        nb_images = ratios.shape[1]
-        errors = np.full((len(ratios), len(self.radii)), np.nan)
-        if nb_images > 1:
-            known = np.isfinite(ratios).all(axis=1)
-            spread = np.std(np.moveaxis(ratios, 1, -1)[known], axis=-1, ddof=1)
-            errors[known] = spread / np.sqrt(nb_images)
+        # where one ratio is infinite, the mean is, and has no error
+        are_finite = np.isfinite(ratios).all(axis=1, keepdims=True)
         columns = {
             "sigma": np.repeat([0.0, *self.sigmas], len(self.radii)),
             "radius": np.tile(self.radii, len(ratios)),
             "median_ratio": np.median(ratios, axis=1).ravel(),
             "mean_ratio": np.mean(ratios, axis=1).ravel(),
-            "standard_error": errors.ravel(),
-            "nb_images": nb_images,
+            "standard_error": standard_error(np.where(are_finite, ratios, np.nan), axis=1).ravel(),
+            "nb_images": ratios.shape[1],
         }
         return pd.DataFrame(columns)
 
 
 def taylor_residual(
     model: keras.Model,
-    inputs: Any,
-    targets: Any,
-    sigmas: Any,
-    radii: Any,
+    inputs: Inputs,
+    targets: Targets = None,
+    *,
+    sigmas: npt.ArrayLike,
+    radii: npt.ArrayLike,
     nb_samples: int = 100,
     seed: int = 0,
-    *,
     window: str = "disk",
-    operator: Any = None,
+    operator: Operator = None,
     batch_size: int = 8,
 ) -> TaylorResidual:
     """
@@ -167,8 +167,8 @@ def taylor_residual(
     inputs
         Images of shape (N, H, W, C), or a tf.data.Dataset of pairs (inputs, targets).
     targets
-        One-hot targets of shape (N, output_size), or what `operator` wants. None for the classes
-        that the model predicts, and with a dataset.
+        One-hot labels of shape (N, output_size), or what the operator takes; a dataset of pairs
+        brings its own. None for the class that the model predicts.
     sigmas
         Cutoffs of shape (S,) in cycles along the longest axis, 0 < sigma <= max(H, W).
     radii
@@ -180,7 +180,8 @@ def taylor_residual(
     window
         "disk", "box", "gaussian" or "butterworth", see `low_pass_mask`.
     operator
-        The score to explain, as in Xplique. Default to the sum of outputs times targets.
+        Function g(model, inputs, targets) that gives the scores, or a task of Xplique; None for
+        the output of the target.
     batch_size
         Number of gradients to compute at once. Of perturbed inputs, which need no gradient, the
         model is given 8 times as many.
@@ -217,22 +218,22 @@ def taylor_residual(
     check_seed(seed)
     for name, value in (("nb_samples", nb_samples), ("batch_size", batch_size)):
         check_count(name, value)
-    sigmas = np.atleast_1d(np.asarray(checked_sigma(sigmas, samples.shape[:2], name="sigmas")))
-    if not len(sigmas):
+    cutoffs = np.atleast_1d(np.asarray(checked_sigma(sigmas, samples.shape[:2], name="sigmas")))
+    if not len(cutoffs):
         raise ValueError("`sigmas` is empty; give at least one cutoff, such as [5, 10, 15].")
-    radii = _checked_radii(radii)
+    norms = _checked_radii(radii)
 
     scorer = make_scorer(model, operator)
     gradient = make_gradient(scorer, samples)
     draw, compare = _make_graphs(scorer, samples, int(nb_samples))
     found = []
-    lengths = tf.constant(radii, tf.float32)
+    lengths = tf.constant(norms, tf.float32)
     for positions, *batch in samples.batches(int(batch_size)):
         check_finite_inputs(batch[0], positions)
         images, labels = (tf.constant(part) for part in batch)
         gradients = gradient(images, labels)
         _check_gradients(gradients, positions)
-        filtered = forgrad_sweep(gradients, sigmas, rectify=None, window=window)
+        filtered = forgrad_sweep(gradients, cutoffs, rectify=None, window=window)
         maps = tf.concat([gradients[tf.newaxis], filtered], axis=0)
         for index, position in enumerate(positions):
             directions = draw(tf.constant([seed % 2**63, position], tf.int64))
@@ -241,15 +242,15 @@ def taylor_residual(
                 for rows in _chunks(directions, _ROWS * int(batch_size))
             ]
             changes, products = (np.concatenate(part, axis=-1) for part in zip(*parts))
-            _check_changes(changes, radii, position)
-            found.append(_residuals(changes, products, radii))
+            _check_changes(changes, norms, position)
+            found.append(_residuals(changes, products, norms))
     zero_order, unfiltered, *kept = np.stack(found, axis=1)
-    return TaylorResidual(sigmas, radii, unfiltered, np.stack(kept), zero_order)
+    return TaylorResidual(cutoffs, norms, unfiltered, np.stack(kept), zero_order)
 
 
 def _make_graphs(
     scorer: Scorer, samples: Samples, nb_samples: int
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+) -> tuple[Callable[..., tf.Tensor], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
     """Graphs of the directions of an image, and of what these do to scores and to gradients."""
     shape, label_shape = (part.shape[1:] for part in samples.probe)
 
@@ -304,7 +305,7 @@ def _ratio(residual: np.ndarray, unfiltered: np.ndarray) -> np.ndarray:
     return np.divide(residual, unfiltered, out=exact, where=unfiltered != 0)
 
 
-def _checked_radii(radii: Any) -> np.ndarray:
+def _checked_radii(radii: npt.ArrayLike) -> np.ndarray:
     try:
         values = np.atleast_1d(np.asarray(radii, np.float64))
     except (TypeError, ValueError) as error:
