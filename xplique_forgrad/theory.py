@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from scipy import stats
 from scipy.stats.distributions import rv_frozen
@@ -19,6 +20,9 @@ from scipy.stats.distributions import rv_frozen
 from ._checks import check_choice, check_count
 from .filtering import forgrad, low_pass_mask
 from .filtering._checks import WINDOWS, checked_explanations, checked_shape, checked_sigma
+
+# maps (N, H, W) or (N, H, W, C), or cutoffs
+Array: TypeAlias = npt.ArrayLike | tf.Tensor
 
 FORMULAS = ("bernstein", "preprint")
 
@@ -46,7 +50,7 @@ class FilteringResidual(NamedTuple):
 
 
 def filtering_residual(
-    gradient: Any, noise: Any, sigma: Any, *, window: str = "disk"
+    gradient: Array, noise: Array, sigma: Array, *, window: str = "disk"
 ) -> FilteringResidual:
     """
     How far filtered noisy gradients are from the true ones: proposition 3.1.
@@ -100,21 +104,20 @@ def filtering_residual(
     >>> bool(np.all(residual.total < 0.2 * residual.noise))
     True
     """
-    gradient, noise = _float64(gradient), _float64(noise)
-    if gradient.shape != noise.shape:
+    g, e = _float64(gradient), _float64(noise)
+    if g.shape != e.shape:
         raise ValueError(
-            f"`gradient` has shape {gradient.shape} and `noise` {noise.shape}; give two arrays of "
+            f"`gradient` has shape {g.shape} and `noise` {e.shape}; give two arrays of "
             "the same shape, (N, H, W) or (N, H, W, C)."
         )
     noisy, kept, noise_kept = (
-        forgrad(maps, sigma, window=window, rectify=None)
-        for maps in (gradient + noise, gradient, noise)
+        forgrad(maps, sigma, window=window, rectify=None) for maps in (g + e, g, e)
     )
-    differences = (noisy - gradient, noise_kept, gradient - kept, noise)
+    differences = (noisy - g, noise_kept, g - kept, e)
     return FilteringResidual(*(_squared_norms(maps) for maps in differences))
 
 
-def residual_noise(noise: Any, sigma: Any, *, window: str = "disk") -> np.ndarray:
+def residual_noise(noise: Array, sigma: Array, *, window: str = "disk") -> np.ndarray:
     """
     How much noise the filter keeps: ||F^-1(F(e) * K)||^2 of proposition 3.1.
 
@@ -410,7 +413,9 @@ def smoothgrad_nb_samples(
     return found
 
 
-def _bernstein(t, lipschitz, variance, shape, formula) -> tuple[float, int, int]:
+def _bernstein(
+    t: float, lipschitz: float, variance: float, shape: Sequence[int], formula: str
+) -> tuple[float, int, int]:
     """Rate c, factor W + H and power k of the bound (W + H) exp(-c n^k)."""
     check_choice("formula", formula, FORMULAS)
     size = sum(_checked_map_shape(shape))
@@ -426,32 +431,32 @@ def _bernstein(t, lipschitz, variance, shape, formula) -> tuple[float, int, int]
     return t / 2 * t / (variance + 2 * lipschitz * t / 3), size, 1 if formula == "bernstein" else 2
 
 
-def _checked_number(name: str, value: Any) -> float:
+def _checked_number(name: str, value: float) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` is {value!r}; give a real number.") from error
 
 
-def _checked_cutoff(sigma: Any, shape: Sequence[int | tf.Tensor]) -> float:
+def _checked_cutoff(sigma: float, shape: Sequence[int | tf.Tensor]) -> float:
     value = np.asarray(checked_sigma(sigma, shape))
     if value.ndim:
         raise ValueError(f"`sigma` has shape {value.shape}; give one number.")
     return float(value)
 
 
-def _checked_map_shape(shape: Any) -> tuple[int, ...]:
+def _checked_map_shape(shape: Sequence[int]) -> tuple[int, ...]:
     sizes = checked_shape(shape)
     if len(sizes) != 2:
         raise ValueError(f"`shape` is {sizes}; give the two sizes of a map, (H, W).")
     return tuple(int(size) for size in sizes)
 
 
-def _float64(maps: Any) -> np.ndarray:
+def _float64(maps: Array) -> np.ndarray:
     return tf.cast(checked_explanations(maps), tf.float64).numpy()
 
 
-def _squared_norms(maps: Any) -> np.ndarray:
+def _squared_norms(maps: np.ndarray | tf.Tensor) -> np.ndarray:
     """Sum of squares of each map, of shape (N,)."""
-    maps = np.asarray(maps)
-    return np.sum(np.square(maps.reshape(len(maps), -1)), axis=1)
+    values = np.asarray(maps)
+    return np.sum(np.square(values.reshape(len(values), -1)), axis=1)

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import matplotlib
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from matplotlib.figure import Figure
 from skimage import color, filters
 from xplique.attributions import GradientInput, Saliency, SmoothGrad, VarGrad
 
@@ -42,7 +43,7 @@ and Deletion reward contiguous regions. So a gain alone does not prove that nois
 compare a method's gain with theirs."""
 
 
-def mean_colour(inputs):
+def mean_colour(inputs: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     """Baseline of Deletion, Insertion and MuFidelity: the mean colour of each image."""
     inputs = tf.convert_to_tensor(inputs, tf.float32)
     means = tf.reduce_mean(inputs, axis=(-3, -2), keepdims=True)
@@ -51,10 +52,12 @@ def mean_colour(inputs):
     return baseline.numpy() if tf.executing_eagerly() else baseline
 
 
-BASELINES: dict[str, Any] = {"mean": mean_colour, "zero": 0.0}
+BASELINES: dict[str, float | Callable] = {"mean": mean_colour, "zero": 0.0}
 
 
-def compute_explanations(model: keras.Model, inputs: np.ndarray, targets: np.ndarray) -> dict:
+def compute_explanations(
+    model: keras.Model, inputs: np.ndarray, targets: np.ndarray
+) -> dict[str, np.ndarray]:
     """
     Explanations of every method of the demonstration and its two controls.
 
@@ -89,7 +92,7 @@ def compare(
     model: keras.Model,
     inputs: np.ndarray,
     targets: np.ndarray,
-    explanations: dict,
+    explanations: dict[str, np.ndarray],
     baseline: str = "mean",
     mu_fidelity: bool = False,
     verbose: int = 1,
@@ -160,7 +163,13 @@ def compare(
     return pd.DataFrame(rows).set_index("method")
 
 
-def draw(inputs, targets, explanations, table, nb_images: int = 4):
+def draw(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    explanations: dict[str, np.ndarray],
+    table: pd.DataFrame,
+    nb_images: int = 4,
+) -> Figure:
     """
     Gallery of images and their maps before and after filtering at the table's cutoffs.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from ._images import CLASS_NAMES, IMAGE_SIZE, load_images
@@ -150,9 +151,9 @@ def train_classifier(
     return model
 
 
-def _flipped_batches(inputs, targets, batch_size, seed):
-    import tensorflow as tf
-
+def _flipped_batches(
+    inputs: np.ndarray, targets: np.ndarray, batch_size: int, seed: int
+) -> tf.data.Dataset:
     flip = layers.RandomFlip("horizontal_and_vertical", seed=seed)
     return (
         tf.data.Dataset.from_tensor_slices((inputs, targets))
