@@ -34,6 +34,7 @@ from xplique.attributions import (
 )
 
 from xplique_forgrad import Faithfulness, plots, theory
+from xplique_forgrad._statistics import standard_error
 from xplique_forgrad.demo import load_classifier, load_images
 from xplique_forgrad.demo._report import mean_colour
 from xplique_forgrad.layers import (
@@ -62,11 +63,11 @@ def laplacian_over_range(maps, rectify):
 
 WHITE_BOX, BLACK_BOX = "white-box", "black-box"
 MEASURES = {
-    "power beyond 24": (high_frequency_power, "{:.3f} ± {:.3f}"),
-    "expected frequency": (expected_frequency, "{:.1f} ± {:.1f}"),
-    "PNG (bytes)": (compressed_size, "{:.0f} ± {:.0f}"),
-    "Laplacian": (mean_absolute_laplacian, "{:.2f} ± {:.2f}"),
-    "Laplacian / range": (laplacian_over_range, "{:.3f} ± {:.3f}"),
+    "power beyond 24": (high_frequency_power, ".3f"),
+    "expected frequency": (expected_frequency, ".1f"),
+    "PNG (bytes)": (compressed_size, ".0f"),
+    "Laplacian": (mean_absolute_laplacian, ".2f"),
+    "Laplacian / range": (laplacian_over_range, ".3f"),
 }
 POOLINGS = ("max", "average")
 SHOWN_LAYERS = ("input", "stem_relu", "pool", "block1_relu2", "block2_relu2", "block3_relu2")
@@ -87,8 +88,9 @@ def white_noise_share(size, rectify):
     return high_frequency_power(noise, rectify=rectify).mean()
 
 
-def mean_and_error(values):
-    return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+def with_error(values, form=".3f"):
+    """Mean and standard error as text."""
+    return f"{np.mean(values):{form}} ± {standard_error(values):{form}}"
 
 
 def compute_explanations(model, inputs, targets):
@@ -130,7 +132,7 @@ def content(explanations, rectify):
         values = {name: measure(maps, rectify=rectify) for name, (_, maps) in explanations.items()}
         for name, one in values.items():
             row = rows.setdefault(name, {"box": explanations[name][0].split("-")[0]})
-            row[title] = form.format(*mean_and_error(one))
+            row[title] = with_error(one, form)
         means = {
             family: [np.mean(values[n]) for n, (kind, _) in explanations.items() if kind == family]
             for family in (WHITE_BOX, BLACK_BOX)
@@ -208,9 +210,9 @@ def residuals(inputs, targets, figures):
         save(figure, figures / "residuals.jpg")
 
 
-def layers(inputs, targets, figures):
-    tables, rows = {}, {}
-    errors, spreads = [], []
+def layer_tables(inputs, targets):
+    """Curves of each network, trained and random, the mean of three; deviation of these three."""
+    tables, spreads = {}, []
     for pooling in POOLINGS:
         trained = load_classifier(pooling)
         models = {"trained": [trained], "random": [randomize(trained, seed) for seed in range(3)]}
@@ -222,30 +224,38 @@ def layers(inputs, targets, figures):
                 ]
                 means = np.array([one["mean"] for one in found])
                 spreads.append(means[:, 0].std(ddof=1) if len(found) > 1 else 0)
-                errors.append(found[0]["standard_error"].max())
                 table = found[0].assign(mean=means.mean(axis=0))
                 table.attrs = found[0].attrs
-                key = f"{pooling} pooling, {state}" + (", magnitudes" if rectify else "")
-                tables[key] = table
-                chosen = table.set_index("layer").loc[list(SHOWN_LAYERS), "mean"]
-                rows[key] = chosen.map("{:.2f}".format)
+                tables[f"{pooling} pooling, {state}" + (", magnitudes" if rectify else "")] = table
+    return tables, max(spreads)
+
+
+def layers(inputs, targets, figures):
+    tables, spread = layer_tables(inputs, targets)
+    rows = {}
+    for key, table in tables.items():
+        chosen = table.set_index("layer").loc[list(SHOWN_LAYERS), "mean"]
+        rows[key] = chosen.map("{:.2f}".format)
     sizes = tables["max pooling, trained"].set_index("layer").loc[list(SHOWN_LAYERS), "height"]
     for rectify in (None, "magnitude"):
         name = "white noise" + (", magnitudes" if rectify else "")
         rows[name] = [f"{white_noise_share(size, rectify):.2f}" for size in sizes]
     print("\n### Share of the gradient's power beyond a quarter of the layer's size\n")
     print(as_markdown(pd.DataFrame(rows).T))
-    print(
-        f"\n### Largest standard error {max(errors):.3f}, deviation at the input over random nets"
-    )
-    print(f"{max(spreads):.3f}", flush=True)
+    error = max(table["standard_error"].max() for table in tables.values())
+    print(f"\n### Largest standard error {error:.3f}, deviation at the input over random nets")
+    print(f"{spread:.3f}", flush=True)
     if figures:
-        figure, axes = plt.subplots(2, 1, figsize=(8, 7.5), sharey=True, layout="constrained")
-        for ax, pooling in zip(axes, POOLINGS):
-            shown = {s: tables[f"{pooling} pooling, {s}"] for s in ("trained", "random")}
-            plots.layer_curves(shown, ax=ax)
-            ax.text(0.01, 0.04, f"{pooling} pooling", transform=ax.transAxes, weight="bold")
-        save(figure, figures / "layers.jpg")
+        draw_layers(tables, figures)
+
+
+def draw_layers(tables, figures):
+    figure, axes = plt.subplots(2, 1, figsize=(8, 7.5), sharey=True, layout="constrained")
+    for ax, pooling in zip(axes, POOLINGS):
+        shown = {s: tables[f"{pooling} pooling, {s}"] for s in ("trained", "random")}
+        plots.layer_curves(shown, ax=ax)
+        ax.text(0.01, 0.04, f"{pooling} pooling", transform=ax.transAxes, weight="bold")
+    save(figure, figures / "layers.jpg")
 
 
 def checkerboards(inputs, figures):
@@ -289,7 +299,7 @@ def surgery(inputs, targets):
         curve = layerwise_high_frequency(twin.model, inputs, targets, ["pool"])
         rows[f"max pooling: {max_pool or 'kept'}, strides: {strides or 'kept'}"] = {
             "gradient at the input": f"{curve['mean'][0]:.2f}",
-            "Saliency map": "{:.3f} ± {:.3f}".format(*mean_and_error(high_frequency_power(maps))),
+            "Saliency map": with_error(high_frequency_power(maps)),
             "same class": f"{change.agreement:.2f} ± {change.agreement_error:.2f}",
             "accuracy": f"{change.accuracy_after:.2f} ± {change.accuracy_after_error:.2f}",
         }
