@@ -121,8 +121,8 @@ def taylor_residual(
     inputs: Inputs,
     targets: Targets = None,
     *,
-    sigmas: npt.ArrayLike,
-    radii: npt.ArrayLike,
+    sigmas: npt.ArrayLike | tf.Tensor,
+    radii: npt.ArrayLike | tf.Tensor,
     nb_samples: int = 100,
     seed: int = 0,
     window: str = "disk",
@@ -305,7 +305,7 @@ def _ratio(residual: np.ndarray, unfiltered: np.ndarray) -> np.ndarray:
     return np.divide(residual, unfiltered, out=exact, where=unfiltered != 0)
 
 
-def _checked_radii(radii: npt.ArrayLike) -> np.ndarray:
+def _checked_radii(radii: npt.ArrayLike | tf.Tensor) -> np.ndarray:
     try:
         values = np.atleast_1d(np.asarray(radii, np.float64))
     except (TypeError, ValueError) as error:

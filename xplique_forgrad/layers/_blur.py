@@ -84,7 +84,7 @@ class BlurPooling2D(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-def _checked_pair(name: str, value: Any) -> tuple[int, int]:
+def _checked_pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     """One integer of at least 1 for rows and one for columns."""
     pair = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
     if len(pair) != 2 or not all(isinstance(size, int) and size >= 1 for size in pair):

@@ -132,9 +132,9 @@ class Surgery:
         inputs
             Array or Tensor of shape (N, ...), or a tf.data.Dataset of pairs (inputs, targets).
         targets
-            One-hot labels of shape (N, nb_classes); a dataset of pairs brings its own. None for the
-            class that the model predicts: of these, the agreement says all, so that there are no
-            accuracies.
+            One-hot labels of shape (N, nb_classes); a dataset of pairs brings its own.
+            None for the class that the model predicts: then the agreement says all, and the
+            accuracies are None.
         batch_size
             Number of images that are predicted at once.
 

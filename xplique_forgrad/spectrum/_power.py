@@ -5,7 +5,7 @@ Maps in parts, and the power of their frequencies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ def _arrays(explanations: Explanations) -> Iterator[npt.ArrayLike | tf.Tensor]:
         yield explanations
 
 
-def _checked_batch(batch: Any, is_single: bool) -> Any:
+def _checked_batch(batch: np.ndarray | tf.Tensor, is_single: bool) -> np.ndarray | tf.Tensor:
     """Raise a ValueError unless what a stream gave is a batch of maps."""
     shape = tuple(getattr(batch, "shape", ()))
     if is_single or not 3 <= len(shape) <= 4:
@@ -82,7 +82,7 @@ def _checked_batch(batch: Any, is_single: bool) -> Any:
     return batch
 
 
-def _looks_single(batch: Any) -> bool:
+def _looks_single(batch: np.ndarray | tf.Tensor) -> bool:
     """Whether it is likely one map (H, W, C), which looks like maps (B, H, W)."""
     shape = tuple(getattr(batch, "shape", ()))
     return len(shape) == 3 and shape[-1] in (1, 3)
