@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -136,6 +138,51 @@ def test_a_single_map_with_channels_is_warned_of():
     with pytest.warns(UserWarning, match=r"8 maps of width 1.*explanations\[None\]") as record:
         forgrad(MAPS[0], 2)
     assert record[0].filename == __file__
+
+
+@pytest.mark.parametrize("window", ["disk", "box"])
+@pytest.mark.parametrize("sigma", [0.5, [2, 0.5, 3], tf.constant(0.5)])
+def test_sharp_windows_that_keep_the_mean_alone_are_warned_of(window, sigma):
+    message = f"`sigma` is 0.5; below 1, a {window} .*constant.*1 or more, or window='gaussian'"
+    with pytest.warns(UserWarning, match=message) as record:
+        filtered = forgrad(MAPS, sigma, window=window).numpy()
+    assert record[0].filename == __file__
+    assert np.ptp(filtered, axis=(1, 2)).min() < 1e-6
+    with pytest.warns(UserWarning, match=r"`sigmas` is 0\.9; below 1.*Give sigmas of 1 or more"):
+        forgrad_sweep(MAPS, [3, 0.9, 2], window=window)
+
+
+@pytest.mark.parametrize("size", [15, 28, 63])
+def test_the_default_sigma_on_small_maps_is_warned_of(size):
+    message = f"224 pixels: on maps of {size - 1} x {size} .*sigma={15 * size / 224:.2g} here"
+    with pytest.warns(UserWarning, match=message) as record:
+        forgrad(np.ones((1, size - 1, size)))
+    assert record[0].filename == __file__
+    with pytest.warns(UserWarning, match=f"on maps of {size} it keeps"):
+        forgrad(np.ones((1, size, 2)), axes=1)
+
+
+def test_cutoffs_that_need_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for sigma in (1, 1.0, [1, 2, 3], 8):
+            forgrad(MAPS, sigma)
+        for window in ("gaussian", "butterworth"):
+            forgrad(MAPS, 0.5, window=window)
+        forgrad(np.ones((1, 1, 1)), 0.5)  # constant anyhow
+        forgrad(np.zeros((0, 8, 8)), np.zeros(0))
+        for sizes in ((224, 224), (64, 64), (20, 64)):
+            forgrad(np.ones((1, *sizes)))
+        for sigma in (14, 16, [15]):
+            forgrad(np.ones((1, 28, 28)), sigma)
+
+
+def test_while_tracing_no_cutoff_is_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tf.function(lambda maps: forgrad(maps, 0.5))(MAPS)
+        tf.function(lambda maps: forgrad_sweep(maps, [0.5, 2]))(MAPS)
+        tf.function(forgrad)(tf.ones((1, 28, 28)))
 
 
 def test_ragged_explanations():

@@ -50,6 +50,7 @@ def test_equals_the_reference(layout, rectify, window, rng):
 
 
 @pytest.mark.filterwarnings("ignore:Explanations of shape")  # of width 1, on purpose
+@pytest.mark.filterwarnings("ignore:`sigma` is .*; below 1")
 @given(
     batch=st.integers(1, 4),
     height=st.integers(1, 20),
@@ -80,6 +81,7 @@ def test_any_shape_and_dtype(batch, height, width, channels, dtype, share, windo
 
 
 @pytest.mark.filterwarnings("ignore:Explanations of shape")  # of width 1, on purpose
+@pytest.mark.filterwarnings("ignore:`sigma` is .*; below 1")
 @given(
     sizes=st.lists(st.integers(1, 7), min_size=2, max_size=5),
     by_products=st.booleans(),

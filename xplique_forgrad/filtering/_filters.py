@@ -4,12 +4,13 @@ FORGrad: the low-pass filter for attribution maps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from .._checks import check_choice
 from ._checks import (
@@ -19,6 +20,8 @@ from ._checks import (
     checked_axes,
     checked_explanations,
     checked_sigma,
+    warn_of_constant_maps,
+    warn_of_the_default,
 )
 from ._transforms import (
     Plan,
@@ -26,15 +29,19 @@ from ._transforms import (
     cached_plan,
     complex_dtype,
     fourier_plan,
+    narrowed,
     products_pay_off,
     rectified,
     synthesise,
 )
 
+# of the filtered axes; tensors where only the graph knows them
+Sizes = tuple[int | tf.Tensor, ...]
+
 
 def forgrad(
-    explanations: Any,
-    sigma: Any = 15,
+    explanations: tf.Tensor | ArrayLike,
+    sigma: tf.Tensor | ArrayLike = 15,
     *,
     window: str = "disk",
     rectify: str | None = "magnitude",
@@ -101,14 +108,16 @@ def forgrad(
     """
     explanations, axes, shape = _checked_maps(explanations, axes, window, rectify)
     sigma = checked_sigma(sigma, shape, nb_maps=_size(explanations, 0))
+    if tf.executing_eagerly():
+        warn_of_constant_maps(sigma, shape, window)
+        warn_of_the_default(sigma, shape)
     plan = _make_plan(explanations, shape, sigma, window)
-    pruned = (bool(plan.bases),)
-    return _run(explanations, (plan.mask,), plan.bases, pruned, axes, rectify, stack=False)
+    return _run(explanations, (plan,), axes, rectify, stack=False)
 
 
 def forgrad_sweep(
-    explanations: Any,
-    sigmas: Any,
+    explanations: tf.Tensor | ArrayLike,
+    sigmas: tf.Tensor | ArrayLike,
     *,
     window: str = "disk",
     rectify: str | None = "magnitude",
@@ -151,43 +160,54 @@ def forgrad_sweep(
     TensorShape([3, 8, 224, 224, 1])
     """
     explanations, axes, shape = _checked_maps(explanations, axes, window, rectify)
-    sigmas = checked_sigma(sigmas, shape, name="sigmas")
-    if isinstance(sigmas, float) or sigmas.shape in ((), (0,)):
-        raise ValueError(
-            "`sigmas` must be a vector of at least one cutoff, such as [5, 10, 15], each used for "
-            "all maps. For one cutoff per map, call `forgrad`."
-        )
-    if sigmas.shape[0] is None:
-        raise ValueError(
-            "The number of `sigmas` is unknown while tracing; set it first, as in "
-            "sigmas = tf.ensure_shape(sigmas, (20,))."
-        )
-    order = None
-    if isinstance(sigmas, np.ndarray):
-        # sorted, so that the graph depends on the number of cutoffs and not on their order
-        order = np.argsort(sigmas, kind="stable")
-        plans = tuple(
-            _make_plan(explanations, shape, float(sigma), window, nb_cutoffs=len(sigmas))
-            for sigma in sigmas[order]
-        )
-    else:
+    sigmas = _checked_cutoffs(sigmas, shape)
+    if tf.executing_eagerly():
+        warn_of_constant_maps(sigmas, shape, window, name="sigmas")
+    if not isinstance(sigmas, np.ndarray):
         masks, _ = fourier_plan(shape, sigmas, window, _compute_dtype(explanations.dtype))
         plans = tuple(Plan(mask, ()) for mask in tf.unstack(masks))
-    widest = max((plan.bases for plan in plans), key=_nb_sinusoids, default=())
-    masks = tuple(plan.mask for plan in plans)
-    pruned = tuple(bool(plan.bases) for plan in plans)
-    filtered = _run(explanations, masks, widest, pruned, axes, rectify, stack=True)
-    if order is not None and np.any(np.diff(order) < 0):
+        return _run(explanations, plans, axes, rectify, stack=True)
+
+    # sorted, so that the graph depends on the number of cutoffs and not on their order
+    order = np.argsort(sigmas, kind="stable")
+    plans = tuple(
+        _make_plan(explanations, shape, float(sigma), window, nb_cutoffs=len(sigmas))
+        for sigma in sigmas[order]
+    )
+    filtered = _run(explanations, plans, axes, rectify, stack=True)
+    if np.any(np.diff(order) < 0):
         filtered = tf.gather(filtered, np.argsort(order))
     return filtered
 
 
-def _checked_maps(explanations, axes, window, rectify):
+def _checked_maps(
+    explanations: tf.Tensor | ArrayLike,
+    axes: int | Sequence[int],
+    window: str,
+    rectify: str | None,
+) -> tuple[tf.Tensor, tuple[int, ...], Sizes]:
+    """The maps as a tensor, the filtered axes and their sizes."""
     check_choice("window", window, WINDOWS)
     check_choice("rectify", rectify, RECTIFICATIONS)
     explanations = checked_explanations(explanations)
-    axes = checked_axes(axes, explanations.shape)
-    return explanations, axes, tuple(_size(explanations, axis) for axis in axes)
+    counted = checked_axes(axes, explanations.shape)
+    return explanations, counted, tuple(_size(explanations, axis) for axis in counted)
+
+
+def _checked_cutoffs(sigmas: tf.Tensor | ArrayLike, shape: Sizes) -> np.ndarray | tf.Tensor:
+    """A vector of at least one cutoff, of known length."""
+    checked = checked_sigma(sigmas, shape, name="sigmas")
+    if isinstance(checked, float) or checked.shape in ((), (0,)):
+        raise ValueError(
+            "`sigmas` must be a vector of at least one cutoff, such as [5, 10, 15], each used for "
+            "all maps. For one cutoff per map, call `forgrad`."
+        )
+    if checked.shape[0] is None:
+        raise ValueError(
+            "The number of `sigmas` is unknown while tracing; set it first, as in "
+            "sigmas = tf.ensure_shape(sigmas, (20,))."
+        )
+    return checked
 
 
 def _size(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
@@ -199,7 +219,13 @@ def _compute_dtype(dtype: tf.DType) -> tf.DType:
     return tf.float64 if dtype == tf.float64 else tf.float32
 
 
-def _make_plan(explanations, shape, sigma, window, nb_cutoffs=1) -> Plan:
+def _make_plan(
+    explanations: tf.Tensor,
+    shape: Sizes,
+    sigma: float | np.ndarray | tf.Tensor,
+    window: str,
+    nb_cutoffs: int = 1,
+) -> Plan:
     dtype = _compute_dtype(explanations.dtype)
     if isinstance(sigma, float) and all(isinstance(size, int) for size in shape):
         # not on a GPU, where TF32 products would lose digits, nor while tracing, where the
@@ -217,86 +243,131 @@ def _make_plan(explanations, shape, sigma, window, nb_cutoffs=1) -> Plan:
     return plan
 
 
-def _nb_sinusoids(bases: tuple[np.ndarray, ...]) -> int:
-    return len(bases[-1]) if bases else 0
+class _Job(NamedTuple):
+    """
+    What a graph does, whatever the sizes of the maps and the cutoffs.
+
+    Attributes
+    ----------
+    order
+        The axes of the maps, the filtered ones last.
+    nb_axes
+        Number of filtered axes.
+    rectify
+        See `forgrad`.
+    pruned
+        Whether each mask goes with products, else with an FFT.
+    stack
+        Whether the results get an axis of their own, in front.
+    """
+
+    order: tuple[int, ...]
+    nb_axes: int
+    rectify: str | None
+    pruned: tuple[bool, ...]
+    stack: bool
 
 
-def _run(explanations, masks, bases, pruned, axes, rectify, stack) -> tf.Tensor:
-    """The maps filtered by each mask, checked when eager; stacked if asked."""
-    rank = len(explanations.shape)
-    order = (*(axis for axis in range(rank) if axis not in axes), *axes)
-    options = (order, len(axes), rectify, pruned, stack)
+def _run(
+    explanations: tf.Tensor,
+    plans: tuple[Plan, ...],
+    axes: tuple[int, ...],
+    rectify: str | None,
+    stack: bool,
+) -> tf.Tensor:
+    """The maps filtered by each plan, checked when eager; stacked if asked."""
+    masks = tuple(plan.mask for plan in plans)
+    # those of a narrower plan are the first of the widest one's
+    bases = max((plan.bases for plan in plans), key=_nb_sinusoids)
+    others = (axis for axis in range(len(explanations.shape)) if axis not in axes)
+    pruned = tuple(bool(plan.bases) for plan in plans)
+    job = _Job((*others, *axes), len(axes), rectify, pruned, stack)
     if not tf.executing_eagerly():
-        return _filter_all(explanations, masks, bases, *options)[0]
+        return _filter_all(explanations, masks, bases, job)[0]
 
     masks = tuple(tf.convert_to_tensor(mask) for mask in masks)
     bases = tuple(tf.convert_to_tensor(basis) for basis in bases)
     device, dtype = explanations.device, explanations.dtype
-    compiled = _compiled(device, dtype, len(masks[0].shape), len(bases), *options)
+    compiled = _compiled(device, dtype, len(masks[0].shape), len(bases), job)
     filtered, finite = compiled(explanations, *masks, *bases)
     check_finite(finite, explanations)
     return filtered
 
 
+def _nb_sinusoids(bases: tuple[np.ndarray, ...]) -> int:
+    return len(bases[-1]) if bases else 0
+
+
 @lru_cache(maxsize=128)
-def _compiled(device, dtype, mask_rank, nb_bases, order, nb_axes, rectify, pruned, stack):
+def _compiled(
+    device: str, dtype: tf.DType, mask_rank: int, nb_bases: int, job: _Job
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """`_filter_all` as a graph for maps of any size that live on one device."""
     compute_dtype = _compute_dtype(dtype)
-    specs = [tf.TensorSpec([None] * len(order), dtype)]
-    for by_products in pruned:
+    specs = [tf.TensorSpec([None] * len(job.order), dtype)]
+    for by_products in job.pruned:
         mask_dtype = compute_dtype if by_products else complex_dtype(compute_dtype)
         specs.append(tf.TensorSpec([None] * mask_rank, mask_dtype))
     specs += [tf.TensorSpec([None, None], compute_dtype)] * nb_bases
+    nb_masks = len(job.pruned)
 
     @tf.function(input_signature=specs)
     def filter_all(explanations, *masks_and_bases):
-        masks, bases = masks_and_bases[: len(pruned)], masks_and_bases[len(pruned) :]
-        return _filter_all(explanations, masks, bases, order, nb_axes, rectify, pruned, stack)
+        masks, bases = masks_and_bases[:nb_masks], masks_and_bases[nb_masks:]
+        return _filter_all(explanations, masks, bases, job)
 
     with tf.device(device):
         return filter_all.get_concrete_function()
 
 
-def _filter_all(explanations, masks, bases, order, nb_axes, rectify, pruned, stack):
+def _filter_all(
+    explanations: tf.Tensor, masks: tuple[tf.Tensor, ...], bases: tuple[tf.Tensor, ...], job: _Job
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The maps filtered by each mask, and which of them are finite."""
-    maps = rectified(tf.cast(explanations, _compute_dtype(explanations.dtype)), rectify)
-    maps = tf.transpose(maps, order)
+    maps = rectified(tf.cast(explanations, _compute_dtype(explanations.dtype)), job.rectify)
+    maps = tf.transpose(maps, job.order)
+    by_products = analyse(maps, bases, job.nb_axes) if any(job.pruned) else None
+    by_fft = None if all(job.pruned) else analyse(maps, (), job.nb_axes)
 
-    by_products: Any = analyse(maps, bases, nb_axes) if any(pruned) else None
-    by_fft: Any = None if all(pruned) else analyse(maps, (), nb_axes)
-    filtered: Any = []
-    for mask, is_pruned in zip(masks, pruned):
+    filtered = []
+    for mask, is_pruned in zip(masks, job.pruned):
         coefficients, sinusoids = by_fft, ()
         if is_pruned and len(masks) == 1:
             coefficients, sinusoids = by_products, bases
         elif is_pruned:
-            # a narrower mask uses the first sinusoids
-            nb_kept = tf.unstack(tf.shape(mask), nb_axes)
-            coefficients = by_products[(Ellipsis,) + tuple(slice(nb) for nb in nb_kept)]
-            sinusoids = tuple(basis[:nb] for basis, nb in zip(bases, reversed(nb_kept)))
-        filtered.append(
-            synthesise(coefficients * mask, sinusoids, tf.shape(maps)[-nb_axes:], nb_axes)
-        )
+            coefficients, sinusoids = narrowed(by_products, bases, tf.shape(mask), job.nb_axes)
+        sizes = tf.shape(maps)[-job.nb_axes :]
+        filtered.append(synthesise(coefficients * mask, sinusoids, sizes, job.nb_axes))
+    spectrum = by_products if by_fft is None else by_fft
+    return _as_given(filtered, explanations, job), _are_finite(maps, spectrum, job)
 
-    back = list(np.argsort(order))
-    if stack:
-        filtered, back = tf.stack(filtered), [0] + [1 + axis for axis in back]
-    else:
-        (filtered,) = filtered
-    filtered = tf.transpose(filtered, back)
-    if rectify == "magnitude":
-        filtered = tf.abs(filtered)
-    if filtered.dtype != explanations.dtype:
-        filtered = tf.saturate_cast(filtered, explanations.dtype)
-    shape = [len(masks)] if stack else []
-    filtered = tf.ensure_shape(filtered, tf.TensorShape(shape).concatenate(explanations.shape))
 
-    # the sum over a map is not finite as soon as one value is not, and bounds the transforms
-    nb_values = tf.cast(tf.reduce_prod(tf.shape(maps)[-nb_axes:]), maps.dtype)
-    if rectify is None:
-        sums = tf.reduce_sum(tf.abs(maps), axis=list(range(-nb_axes, 0)))
-    elif by_fft is None:
-        sums = by_products[(Ellipsis,) + (0,) * nb_axes] * tf.sqrt(nb_values)
+def _as_given(filtered: list[tf.Tensor], explanations: tf.Tensor, job: _Job) -> tf.Tensor:
+    """The filtered maps with the axes in the order, and of the shape and dtype, of those given."""
+    back, shape = list(np.argsort(job.order)), explanations.shape
+    maps = filtered[0]
+    if job.stack:
+        maps, back = tf.stack(filtered), [0] + [1 + axis for axis in back]
+        shape = tf.TensorShape([len(filtered)]).concatenate(shape)
+    maps = tf.transpose(maps, back)
+    if job.rectify == "magnitude":
+        maps = tf.abs(maps)
+    if maps.dtype != explanations.dtype:
+        maps = tf.saturate_cast(maps, explanations.dtype)
+    return tf.ensure_shape(maps, shape)
+
+
+def _are_finite(maps: tf.Tensor, coefficients: tf.Tensor, job: _Job) -> tf.Tensor:
+    """
+    Whether each map is finite.
+
+    The sum over a map is not finite as soon as one value is not, and bounds the transforms.
+    """
+    nb_values = tf.cast(tf.reduce_prod(tf.shape(maps)[-job.nb_axes :]), maps.dtype)
+    if job.rectify is None:
+        sums = tf.reduce_sum(tf.abs(maps), axis=list(range(-job.nb_axes, 0)))
     else:
-        sums = tf.math.real(by_fft[(Ellipsis,) + (0,) * nb_axes])
-    return filtered, tf.math.is_finite(sums * nb_values)
+        sums = coefficients[(Ellipsis,) + (0,) * job.nb_axes]
+        by_fft = sums.dtype.is_complex
+        sums = tf.math.real(sums) if by_fft else sums * tf.sqrt(nb_values)
+    return tf.math.is_finite(sums * nb_values)

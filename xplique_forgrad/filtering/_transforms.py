@@ -8,7 +8,7 @@ the cutoff or the size is one.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -29,11 +29,16 @@ class Plan(NamedTuple):
         the products with them. Empty where the coefficients come from an FFT.
     """
 
-    mask: Any
-    bases: tuple[Any, ...]
+    mask: np.ndarray | tf.Tensor
+    bases: tuple[np.ndarray | tf.Tensor, ...]
 
 
-def fourier_plan(shape, sigma, window: str, dtype: tf.DType) -> Plan:
+def fourier_plan(
+    shape: tuple[int | tf.Tensor, ...],
+    sigma: float | np.ndarray | tf.Tensor,
+    window: str,
+    dtype: tf.DType,
+) -> Plan:
     """Filter by FFT, whatever the sizes and cutoffs: tensors, or one cutoff per map."""
     mask = gain(shape, sigma, window, half=len(shape) < 3)
     return Plan(tf.cast(mask, complex_dtype(dtype)), ())
@@ -58,7 +63,9 @@ def cached_plan(
     )
 
 
-def products_pay_off(shape, sigma: float, window: str, nb_values: int, nb_cutoffs: int = 1) -> bool:
+def products_pay_off(
+    shape: tuple[int, ...], sigma: float, window: str, nb_values: int, nb_cutoffs: int = 1
+) -> bool:
     """
     Whether matrix products beat the FFT on a CPU (thresholds read off benchmarks/filter.py).
 
@@ -68,7 +75,7 @@ def products_pay_off(shape, sigma: float, window: str, nb_values: int, nb_cutoff
     if len(shape) == 3:
         return False
     nb_kept = nb_sinusoids(shape, sigma, window)
-    nb_products = nb_kept[0]
+    nb_products: float = nb_kept[0]
     if len(shape) == 2:
         nb_products = nb_kept[1] * (1 + nb_kept[0] / shape[1])
     affordable = 100 * len(shape) * (2 if nb_cutoffs > 1 else 1)
@@ -131,6 +138,15 @@ def synthesise(
         return tf.math.real(tf.signal.ifft3d(coefficients))
     inverse = tf.signal.irfft2d if nb_axes == 2 else tf.signal.irfft
     return inverse(coefficients, fft_length=sizes)
+
+
+def narrowed(
+    coefficients: tf.Tensor, bases: tuple[tf.Tensor, ...], nb_kept: tf.Tensor, nb_axes: int
+) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+    """Of coefficients and their sinusoids the first ones: those that a narrower mask keeps."""
+    counts = tf.unstack(nb_kept, nb_axes)
+    kept = coefficients[(Ellipsis,) + tuple(slice(nb) for nb in counts)]
+    return kept, tuple(basis[:nb] for basis, nb in zip(bases, reversed(counts)))
 
 
 def complex_dtype(dtype: tf.DType) -> tf.DType:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from .._checks import check_choice
 from ._checks import WINDOWS, checked_shape, checked_sigma
@@ -51,7 +51,7 @@ def frequency_radius(shape: Sequence[int | tf.Tensor], *, half: bool = False) ->
 
 def low_pass_mask(
     shape: Sequence[int | tf.Tensor],
-    sigma: Any,
+    sigma: tf.Tensor | ArrayLike,
     window: str = "disk",
     *,
     half: bool = False,
@@ -108,7 +108,12 @@ def low_pass_mask(
     return gain(shape, checked_sigma(sigma, shape), window, half)
 
 
-def gain(shape, sigma, window: str, half: bool = False) -> tf.Tensor:
+def gain(
+    shape: Sequence[int | tf.Tensor],
+    sigma: float | np.ndarray | tf.Tensor,
+    window: str,
+    half: bool = False,
+) -> tf.Tensor:
     """`low_pass_mask` of arguments that have been checked."""
     sigma = tf.convert_to_tensor(sigma, tf.float64)[(...,) + (tf.newaxis,) * len(shape)]
     if window == "box":
@@ -164,11 +169,11 @@ def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
     )
 
 
-def _radius(shape, half: bool) -> tf.Tensor:
+def _radius(shape: Sequence[int | tf.Tensor], half: bool) -> tf.Tensor:
     return tf.sqrt(sum(tf.square(frequency) for frequency in _axis_frequencies(shape, half)))
 
 
-def _axis_frequencies(shape, half: bool) -> list[tf.Tensor]:
+def _axis_frequencies(shape: Sequence[int | tf.Tensor], half: bool) -> list[tf.Tensor]:
     """|k_i| L / n_i of each axis, shaped to broadcast against the other axes."""
     longest = tf.cast(tf.reduce_max(tf.stack(list(shape))), tf.float64)
     frequencies = []
