@@ -150,7 +150,7 @@ def signatures_and_content(name, model, inputs, targets, figures):
         print(as_markdown(content(explanations, rectify)), flush=True)
     if figures and name.startswith("max"):
         grid = {n: fourier_signature(maps) for n, (_, maps) in explanations.items()}
-        save(plots.signature_grid(grid, nb_columns=5)[0].figure, figures / "signatures.jpg")
+        save(plots.plot_signatures(grid, nb_columns=5)[0].figure, figures / "signatures.jpg")
         figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
         families = {n: family for n, (family, _) in explanations.items()}
         for ax, (measure, label) in zip(
@@ -161,7 +161,7 @@ def signatures_and_content(name, model, inputs, targets, figures):
             ),
         ):
             values = {n: measure(m, rectify="magnitude") for n, (_, m) in explanations.items()}
-            plots.content_bars(values, families=families, label=label, ax=ax)
+            plots.plot_content(values, families=families, label=label, ax=ax)
         save(figure, figures / "content.jpg")
 
 
@@ -185,7 +185,7 @@ def bands(name, model, inputs, targets, figures):
         )
         print(as_markdown(shown), flush=True)
         if figures and title.startswith("Saliency, max"):
-            save(plots.band_bars(table)[0].figure, figures / "bands.jpg")
+            save(plots.plot_bands(table)[0].figure, figures / "bands.jpg")
 
 
 def residuals(inputs, targets, figures):
@@ -205,7 +205,7 @@ def residuals(inputs, targets, figures):
             for name, ratio in ratios.items()
         }
         print(as_markdown(pd.DataFrame(rows, columns).T), flush=True)
-        plots.residual_curves(found, ax=ax).set_title(f"{pooling} pooling", fontsize=9)
+        plots.plot_residuals(found, ax=ax).set_title(f"{pooling} pooling", fontsize=9)
     if figures:
         save(figure, figures / "residuals.jpg")
 
@@ -253,7 +253,7 @@ def draw_layers(tables, figures):
     figure, axes = plt.subplots(2, 1, figsize=(8, 7.5), sharey=True, layout="constrained")
     for ax, pooling in zip(axes, POOLINGS):
         shown = {s: tables[f"{pooling} pooling, {s}"] for s in ("trained", "random")}
-        plots.layer_curves(shown, ax=ax)
+        plots.plot_layers(shown, ax=ax)
         ax.text(0.01, 0.04, f"{pooling} pooling", transform=ax.transAxes, weight="bold")
     save(figure, figures / "layers.jpg")
 
@@ -276,7 +276,7 @@ def checkerboards(inputs, figures):
     if figures:
         figure, axes = plt.subplots(1, len(pictures), figsize=(12, 2.8), layout="constrained")
         for ax, found in zip(axes, pictures):
-            plots.mean_gradient(found, ax=ax)
+            plots.plot_mean_gradient(found, ax=ax)
         for ax, pooling in zip(axes, ("max", "max", "average", "average")):
             ax.set_title(f"{pooling} pooling\n{ax.get_title()}", fontsize=7)
         save(figure, figures / "checkerboards.jpg")

@@ -18,7 +18,7 @@ ALLOWED = {
     "_notices": set(),
     "_statistics": set(),
     "filtering": {"_checks", "_notices"},
-    "plots": set(),
+    "plots": {"_statistics"},
     "_samples": set(),
     "_gradients": {*SHARED, "_samples"},
     "spectrum": {*SHARED, "filtering"},

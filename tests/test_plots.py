@@ -6,7 +6,7 @@ import pytest
 from xplique_forgrad import plots
 from xplique_forgrad.layers import MeanGradient, diagnose
 from xplique_forgrad.linearization import TaylorResidual
-from xplique_forgrad.plots import map_gallery
+from xplique_forgrad.plots import plot_maps
 from xplique_forgrad.spectrum import RingCorrelation, band_importance, fourier_signature
 
 
@@ -19,7 +19,7 @@ def close_figures():
 def test_gallery_draws_each_image_and_map(rng):
     inputs = rng.random((2, 8, 9, 3))
     maps = {"a": rng.random((2, 8, 9, 2)), "b": rng.random((2, 8, 9)) < 0.5}
-    axes = map_gallery(inputs, maps)
+    axes = plot_maps(inputs, maps)
     assert axes.shape == (2, 3)
     assert [axis.get_title() for axis in axes[0]] == ["image", "a", "b"]
     for row in range(2):
@@ -31,7 +31,7 @@ def test_gallery_draws_each_image_and_map(rng):
 
 def test_gallery_clips_each_map_at_its_own_percentiles(rng):
     maps = {"a": rng.random((2, 20, 20)) * np.array([1, 100])[:, None, None]}
-    axes = map_gallery(rng.random((2, 20, 20, 3)), maps, clip_percentile=5)
+    axes = plot_maps(rng.random((2, 20, 20, 3)), maps, clip_percentile=5)
     for row in range(2):
         expected = np.percentile(maps["a"][row], [5, 95])
         np.testing.assert_allclose(axes[row, 1].images[0].get_clim(), expected)
@@ -39,29 +39,29 @@ def test_gallery_clips_each_map_at_its_own_percentiles(rng):
 
 def test_gallery_needs_maps_of_its_images(rng):
     with pytest.raises(ValueError, match="both must begin with"):
-        map_gallery(rng.random((2, 8, 8, 3)), {"a": rng.random((2, 8, 7))})
+        plot_maps(rng.random((2, 8, 8, 3)), {"a": rng.random((2, 8, 7))})
     for shape in ((8, 8, 3), (2, 8, 8, 2), (0, 8, 8, 3)):
         with pytest.raises(ValueError, match="at least one image of 1 or 3 channels"):
-            map_gallery(rng.random(shape), {})
+            plot_maps(rng.random(shape), {})
     for scale in (255, -1, np.nan):
         with pytest.raises(ValueError, match="before preprocessing"):
-            map_gallery(scale * rng.random((2, 8, 8, 3)), {})
+            plot_maps(scale * rng.random((2, 8, 8, 3)), {})
     with pytest.raises(TypeError, match="give a dict of title and maps"):
-        map_gallery(rng.random((2, 8, 8, 3)), rng.random((2, 8, 8)))
+        plot_maps(rng.random((2, 8, 8, 3)), rng.random((2, 8, 8)))
     for percentile in (-1, 50):
         with pytest.raises(ValueError, match="clip_percentile"):
-            map_gallery(rng.random((2, 8, 8, 3)), {}, clip_percentile=percentile)
+            plot_maps(rng.random((2, 8, 8, 3)), {}, clip_percentile=percentile)
 
 
 def test_grey_images_are_not_stretched():
     for white, dtype in ((1, float), (255, np.uint8)):
-        axes = map_gallery(np.ones((1, 8, 8, 1), dtype), {})
+        axes = plot_maps(np.ones((1, 8, 8, 1), dtype), {})
         assert axes[0, 0].images[0].get_clim() == (0, white)
 
 
 def test_signatures_are_drawn_in_decibels_below_their_peak(rng):
     signatures = {name: fourier_signature(rng.standard_normal((2, 12, 17))) for name in "abc"}
-    axes = plots.signature_grid(signatures, nb_columns=2)
+    axes = plots.plot_signatures(signatures, nb_columns=2)
     assert [axis.get_title() for axis in axes] == ["a", "b", "c"]
     for axis, signature in zip(axes, signatures.values()):
         drawn = axis.images[0].get_array()
@@ -75,7 +75,7 @@ def test_signatures_are_drawn_in_decibels_below_their_peak(rng):
 def test_bars_are_means_with_standard_errors():
     values = {"Saliency": [0.5, 0.7, 0.6], "Rise": [0.1, 0.1, 0.4], "Sobol": [0.2]}
     families = {"Saliency": "white-box", "Rise": "black-box", "Sobol": "black-box"}
-    ax = plots.content_bars(values, families=families, label="share")
+    ax = plots.plot_content(values, families=families, label="share")
     bars = [patch for patch in ax.patches if hasattr(patch, "get_width")]
     np.testing.assert_allclose([bar.get_width() for bar in bars], [0.6, 0.2, 0.2])
     assert bars[1].get_hatch() == bars[2].get_hatch() != bars[0].get_hatch()
@@ -93,7 +93,7 @@ def test_residual_curves_are_medians_of_the_ratio(rng):
         filtered=2 * rng.random((2, 5, 3)),
         zero_order=2 * rng.random((5, 3)),
     )
-    ax = plots.residual_curves(found)
+    ax = plots.plot_residuals(found)
     for line, expected in zip(ax.lines, [*found.filtered / 2, found.zero_order / 2]):
         np.testing.assert_allclose(line.get_xdata(), found.radii)
         np.testing.assert_allclose(line.get_ydata(), np.median(expected, axis=0))
@@ -111,7 +111,7 @@ def test_layer_curves_share_the_places_of_the_first_table():
     twin = layer_table(
         ["input", "conv", "block/down", "down_pool", "out"], [1, 1, 1, 2, 1], [5, 4, 3, 2, 1]
     )
-    ax = plots.layer_curves({"max": first, "average": twin})
+    ax = plots.plot_layers({"max": first, "average": twin})
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 4], [1, 3], [2, 2], [3, 1]])
     np.testing.assert_allclose(ax.lines[1].get_xdata(), [0, 1, 2, 2.5, 3])
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [5, 4, 3, 2, 1])
@@ -125,7 +125,7 @@ def test_band_bars_are_energies_and_what_bands_add(rng):
             return np.asarray(maps)[:, 0, 0]
 
     table = band_importance(rng.random((3, 16, 16)), Metric())
-    axes = plots.band_bars(table)
+    axes = plots.plot_bands(table)
     energies = [bar.get_height() for bar in axes[0].patches]
     added = [bar.get_height() for bar in axes[1].patches]
     np.testing.assert_allclose(energies, table["energy"])
@@ -134,15 +134,15 @@ def test_band_bars_are_energies_and_what_bands_add(rng):
 
 def test_pictures_and_correlations(rng):
     found = MeanGradient(rng.random((8, 8)), "pool", 2, 0.25, 0.05, 3)
-    ax = plots.mean_gradient(found)
+    ax = plots.plot_mean_gradient(found)
     np.testing.assert_allclose(ax.images[0].get_array(), found.picture)
     assert "pool" in ax.get_title()
     assert "0.25" in ax.get_title()
     signed = found._replace(picture=found.picture - 0.7)
-    low, high = plots.mean_gradient(signed).images[0].get_clim()
+    low, high = plots.plot_mean_gradient(signed).images[0].get_clim()
     assert low == -high  # zero in the middle
     curve = RingCorrelation(np.arange(5.0), rng.random(5))
-    ax = plots.ring_correlation({"copies": curve}, threshold=0.3)
+    ax = plots.plot_ring_correlation({"copies": curve}, threshold=0.3)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), curve.correlation[1:])
     assert set(ax.lines[1].get_ydata()) == {0.3}
 
@@ -161,16 +161,46 @@ def test_diagnoses_are_drawn(classifier, images):
 def test_values_that_cannot_be_drawn(rng):
     for values in ([], [1, np.nan], [[1, 2]]):
         with pytest.raises(ValueError, match="one finite number an image"):
-            plots.content_bars({"a": values})
+            plots.plot_content({"a": values})
     _, axes = plt.subplots(1, 3)
     table = band_importance(rng.random((2, 8, 8)))
     with pytest.raises(ValueError, match="3 axes; give 1"):
-        plots.band_bars(table, axes=axes)
+        plots.plot_bands(table, axes=axes)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_image_has_no_error_bar(rng):
+    ax = plots.plot_content({"a": [0.5], "b": [0.2, 0.4]})
+    alone, pair = (part.get_segments()[0] for part in ax.collections)
+    assert not len(alone)
+    assert np.ptp(pair[:, 0]) == pytest.approx(0.2)
+    ax.figure.canvas.draw()
+    table = band_importance(rng.random((1, 8, 8))).assign(energy_error=np.nan)
+    plots.plot_bands(table)[0].figure.canvas.draw()
+    of_one_image = layer_table(["input", "conv"], [1, 2], [2, 1]).assign(standard_error=np.nan)
+    plots.plot_layers(of_one_image).figure.canvas.draw()
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_diagnosis_of_one_image_is_drawn():
+    falling = np.linspace(1, 0, 4)
+    layers = layer_table(["input", "conv"], [1, 2], [2, 1]).assign(standard_error=np.nan)
+
+    class OfOneImage:
+        model_name, nb_images, sigma = "model", 1, None
+        curve, twin_curve = layers, None
+        grid = MeanGradient(np.outer(falling, falling), "input", 2, 0.25, 0.05, 1)
+        correlation = RingCorrelation(np.arange(4.0), falling)
+
+        def to_frame(self):
+            return layers.assign(injected=0.1)
+
+    plots.plot_diagnosis(OfOneImage()).canvas.draw()
 
 
 def test_long_and_crowded_names_of_layers():
     names = [f"a_model/a_block_with_a_long_name_{number}" for number in range(100)]
-    ax = plots.layer_curves(layer_table(names, [2] * 100, np.arange(100)))
+    ax = plots.plot_layers(layer_table(names, [2] * 100, np.arange(100)))
     labels = [text.get_text() for text in ax.texts]
     assert max(map(len, labels)) <= 22
     places = [text.xy[0] for text in ax.texts]
@@ -180,27 +210,27 @@ def test_long_and_crowded_names_of_layers():
 def test_axes_of_the_caller_are_drawn_on():
     _, ax = plt.subplots()
     table = layer_table(["input", "conv"], [1, 2], [1, 2])
-    assert plots.layer_curves(table, ax=ax) is ax
-    assert plots.content_bars({"a": [1, 2]}, ax=ax) is ax
+    assert plots.plot_layers(table, ax=ax) is ax
+    assert plots.plot_content({"a": [1, 2]}, ax=ax) is ax
     curve = RingCorrelation(np.arange(3.0), np.ones(3))
-    assert plots.ring_correlation({"a": curve}, ax=ax) is ax
+    assert plots.plot_ring_correlation({"a": curve}, ax=ax) is ax
 
 
 def test_no_style_is_touched_and_nothing_shown(monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: pytest.fail("shown"))
     before = dict(plt.rcParams)
-    plots.signature_grid({"a": np.ones((4, 4))})
-    plots.content_bars({"a": [1, 2]})
+    plots.plot_signatures({"a": np.ones((4, 4))})
+    plots.plot_content({"a": [1, 2]})
     assert dict(plt.rcParams) == before
 
 
 def test_plots_want_mappings():
-    for function in (plots.signature_grid, plots.content_bars, plots.layer_curves):
+    for function in (plots.plot_signatures, plots.plot_content, plots.plot_layers):
         with pytest.raises(TypeError, match="dict"):
             function([1, 2])
         with pytest.raises(ValueError, match="empty"):
             function({})
     with pytest.raises(TypeError, match="dict"):
-        plots.ring_correlation([1])
+        plots.plot_ring_correlation([1])
     with pytest.raises(ValueError, match="shape"):
-        plots.signature_grid({"a": np.ones(4)})
+        plots.plot_signatures({"a": np.ones(4)})

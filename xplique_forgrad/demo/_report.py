@@ -20,7 +20,7 @@ from xplique.attributions import GradientInput, Saliency, SmoothGrad, VarGrad
 
 from ..filtering import forgrad
 from ..optimizer import SigmaOptimizer
-from ..plots import map_gallery
+from ..plots import plot_maps
 from ._images import CLASS_NAMES, IMAGE_SIZE, load_images
 from .classifier import POOLINGS, load_classifier
 
@@ -187,7 +187,7 @@ def draw(
         maps[f"|{method}|" if np.any(raw < 0) else method] = np.abs(raw)
         if not pd.isna(sigma):
             maps[f"{method}\nsigma = {sigma:g}"] = forgrad(raw, sigma)
-    axes = map_gallery(inputs[-nb_images:], maps)
+    axes = plot_maps(inputs[-nb_images:], maps)
     for axis, target in zip(axes[:, 0], targets[-nb_images:]):
         axis.set_ylabel(CLASS_NAMES[int(np.argmax(target))], fontsize=8)
     return axes[0, 0].figure

@@ -138,9 +138,9 @@ class Diagnosis:
         figure
             The matplotlib figure.
         """
-        from ..plots import diagnosis
+        from ..plots import plot_diagnosis
 
-        return diagnosis(self)
+        return plot_diagnosis(self)
 
 
 def diagnose(

@@ -2,19 +2,19 @@
 Arrays and records into matplotlib Axes. No global style is touched and nothing is shown.
 """
 
-from ._bars import band_bars, content_bars, diagnosis
-from ._lines import layer_curves, residual_curves, ring_correlation, sigma_curve
-from ._pictures import map_gallery, mean_gradient, signature_grid
+from ._bars import plot_bands, plot_content, plot_diagnosis
+from ._lines import plot_layers, plot_residuals, plot_ring_correlation, plot_search
+from ._pictures import plot_maps, plot_mean_gradient, plot_signatures
 
 __all__ = [
-    "band_bars",
-    "content_bars",
-    "diagnosis",
-    "layer_curves",
-    "map_gallery",
-    "mean_gradient",
-    "residual_curves",
-    "ring_correlation",
-    "sigma_curve",
-    "signature_grid",
+    "plot_bands",
+    "plot_content",
+    "plot_diagnosis",
+    "plot_layers",
+    "plot_maps",
+    "plot_mean_gradient",
+    "plot_residuals",
+    "plot_ring_correlation",
+    "plot_search",
+    "plot_signatures",
 ]

@@ -5,26 +5,33 @@ Measures by method, by band and by layer as bars, and the diagnosis that holds t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from ._lines import layer_curves, ring_correlation
-from ._pictures import mean_gradient
-from ._style import COLOURS, check_mapping, short
+from .._statistics import standard_error
+from ._lines import plot_layers, plot_ring_correlation
+from ._pictures import plot_mean_gradient
+from ._records import Diagnosis
+from ._style import COLOURS, axes_or_new, check_mapping, short
 
 
-def content_bars(
-    contents: Mapping[str, Any],
+def plot_content(
+    contents: Mapping[str, ArrayLike],
     *,
     families: Mapping[str, str] | None = None,
     label: str = "high-frequency content",
-    ax: Any = None,
-) -> Any:
+    ax: Axes | None = None,
+) -> Axes:
     """
     Draw the mean of a measure by method, with its standard error over the images.
+
+    A method of one image has no standard error.
 
     Parameters
     ----------
@@ -51,31 +58,23 @@ def content_bars(
 
     Examples
     --------
-    >>> ax = content_bars({"Saliency": [0.5, 0.6], "Rise": [0.1, 0.2]}, label="share of power")
+    >>> ax = plot_content({"Saliency": [0.5, 0.6], "Rise": [0.1, 0.2]}, label="share of power")
     >>> [round(float(bar.get_width()), 2) for bar in ax.patches]
     [0.55, 0.15]
     """
     check_mapping("contents", contents, "{'Saliency': high_frequency_power(explanations)}")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5, 0.35 * len(contents) + 0.9), layout="constrained")
+    measured = {method: _checked_values(method, values) for method, values in contents.items()}
+    ax = axes_or_new(ax, (5, 0.35 * len(contents) + 0.9))
     named = {method: (families or {}).get(method, "other") for method in contents}
-    hatches = itertools.cycle(("", "///", "...", "xxx", "ooo"))
-    styles = dict(zip(dict.fromkeys(named.values()), zip(itertools.cycle(COLOURS), hatches)))
-    labelled = set()
-    for method, values in contents.items():
-        values = np.asarray(values, np.float64)
-        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-            raise ValueError(
-                f"The values of {method!r} have shape {values.shape}, or hold NaN; give one finite "
-                "number an image."
-            )
-        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    styles = _family_styles(named.values())
+    labelled: set[str] = set()
+    for method, values in measured.items():
         family = named[method]
         colour, hatch = styles[family]
         ax.barh(
             method,
             values.mean(),
-            xerr=error,
+            xerr=standard_error(values),
             color=colour,
             hatch=hatch,
             edgecolor="white",
@@ -91,7 +90,25 @@ def content_bars(
     return ax
 
 
-def band_bars(table: Any, *, axes: Any = None) -> Any:
+def _checked_values(method: str, given: ArrayLike) -> np.ndarray:
+    values = np.asarray(given, np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise ValueError(
+            f"The values of {method!r} have shape {values.shape}, or hold NaN; give one finite "
+            "number an image."
+        )
+    return values
+
+
+def _family_styles(families: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and hatching of each family, in the order in which they first come."""
+    hatches = itertools.cycle(("", "///", "...", "xxx", "ooo"))
+    return dict(zip(dict.fromkeys(families), zip(itertools.cycle(COLOURS), hatches)))
+
+
+def plot_bands(
+    table: pd.DataFrame, *, axes: Axes | Sequence[Axes] | np.ndarray | None = None
+) -> np.ndarray:
     """
     Draw the energy of each band of frequencies and, if scored, what each adds.
 
@@ -115,19 +132,19 @@ def band_bars(table: Any, *, axes: Any = None) -> Any:
     Examples
     --------
     >>> from xplique_forgrad.spectrum import band_importance
-    >>> len(band_bars(band_importance(np.random.rand(2, 32, 32))))
+    >>> len(plot_bands(band_importance(np.random.rand(2, 32, 32))))
     1
     """
     columns = {"energy": "share of the energy", "added": "added to the score"}
     columns = {name: label for name, label in columns.items() if name in table}
     if axes is None:
-        _, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 3), squeeze=False)
-        axes[0, 0].figure.set_layout_engine("constrained")
-    axes = np.ravel(axes)
-    if len(axes) != len(columns):
-        raise ValueError(f"There are {len(axes)} axes; give {len(columns)}, one for each panel.")
+        figure, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 3), squeeze=False)
+        figure.set_layout_engine("constrained")
+    panels = np.ravel(np.asarray(axes, object))
+    if len(panels) != len(columns):
+        raise ValueError(f"There are {len(panels)} axes; give {len(columns)}, one for each panel.")
     names = ["mean"] + [f"{row.low:g}-{row.high:.3g}" for row in table.iloc[1:].itertuples()]
-    for axis, (name, label), colour in zip(axes, columns.items(), COLOURS):
+    for axis, (name, label), colour in zip(panels, columns.items(), COLOURS):
         # the score of a constant map is where the sum begins, no band
         shown = slice(1 if name == "added" else 0, None)
         axis.bar(
@@ -141,10 +158,10 @@ def band_bars(table: Any, *, axes: Any = None) -> Any:
         axis.tick_params(axis="x", rotation=45, labelsize=7)
         axis.set_xlabel("band (cycles along the longest side)", fontsize=8)
         axis.set_ylabel(f"{label} (± standard error)", fontsize=8)
-    return axes
+    return panels
 
 
-def diagnosis(found: Any) -> Any:
+def plot_diagnosis(found: Diagnosis) -> Figure:
     """
     Draw a diagnosis: the curves of the model and its twin, the layers that inject most, the grid
     that maps share, and up to which radius maps of noisy copies agree.
@@ -165,36 +182,40 @@ def diagnosis(found: Any) -> Any:
     curves = {"as it is": found.curve}
     if found.twin_curve is not None:
         curves["twin of average pooling"] = found.twin_curve
-    layer_curves(curves, ax=axes[0, 0])
-    shown = found.to_frame().head(12).iloc[::-1]
-    is_strided = shown["stride"] > 1
-    for flags, colour, hatch, label in (
-        (is_strided, COLOURS[3], "///", "downsamples"),
-        (~is_strided, COLOURS[0], "", "keeps the size"),
-    ):
-        axes[1, 0].barh(
-            np.flatnonzero(flags),
-            shown.loc[flags, "injected"],
-            xerr=shown.loc[flags, "standard_error"],
-            color=colour,
-            hatch=hatch,
-            edgecolor="white",
-            capsize=2,
-            label=label,
-        )
-    axes[1, 0].set_yticks(range(len(shown)), [short(name) for name in shown["layer"]], fontsize=7)
-    axes[1, 0].set_xlabel("high frequency injected (share of power, ± standard error)")
-    axes[1, 0].legend(fontsize=7, loc="lower right")
-    mean_gradient(found.grid, ax=axes[0, 1])
+    plot_layers(curves, ax=axes[0, 0])
+    _plot_injections(found.to_frame().head(12).iloc[::-1], axes[1, 0])
+    plot_mean_gradient(found.grid, ax=axes[0, 1])
     axes[0, 1].set_title(
         f"mean |gradient| at the input\ncheckerboard of {found.grid.stride} pixels: "
         f"{found.grid.checkerboard:.3f}",
         fontsize=8,
     )
-    ring_correlation({"maps of two noisy copies": found.correlation}, ax=axes[1, 1])
+    plot_ring_correlation({"maps of two noisy copies": found.correlation}, ax=axes[1, 1])
     if found.sigma is not None:
         sigma = f"sigma = {found.sigma:g}"
         axes[1, 1].axvline(found.sigma, color=COLOURS[3], ls="--", label=sigma)
         axes[1, 1].legend(fontsize=7)
     figure.suptitle(f"{found.model_name}, {found.nb_images} images", fontsize=10)
     return figure
+
+
+def _plot_injections(table: pd.DataFrame, ax: Axes) -> None:
+    """Bars of what each layer injects, those that downsample apart."""
+    is_strided = table["stride"] > 1
+    for flags, colour, hatch, label in (
+        (is_strided, COLOURS[3], "///", "downsamples"),
+        (~is_strided, COLOURS[0], "", "keeps the size"),
+    ):
+        ax.barh(
+            np.flatnonzero(flags),
+            table.loc[flags, "injected"],
+            xerr=table.loc[flags, "standard_error"],
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            capsize=2,
+            label=label,
+        )
+    ax.set_yticks(range(len(table)), [short(name) for name in table["layer"]], fontsize=7)
+    ax.set_xlabel("high frequency injected (share of power, ± standard error)")
+    ax.legend(fontsize=7, loc="lower right")

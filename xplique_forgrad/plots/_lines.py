@@ -5,17 +5,19 @@ Scores, residuals and spectra as curves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import LogLocator
 
-from ._style import COLOURS, check_mapping, short
+from ._records import Residual, RingCorrelation, Search
+from ._style import COLOURS, axes_or_new, check_mapping, short
 
 
-def sigma_curve(search: Any, *, ax: Any = None) -> Any:
+def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
     """
     Draw the mean score over sigma, one curve a window and rectification.
 
@@ -36,8 +38,7 @@ def sigma_curve(search: Any, *, ax: Any = None) -> Any:
     ax
         The Axes.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    ax = axes_or_new(ax, (5, 3.5))
     table = search.to_frame()
     table["level"] = search.best_score + table["difference"]
     unfiltered, filtered = table[table["sigma"].isna()], table[table["sigma"].notna()]
@@ -64,9 +65,7 @@ def sigma_curve(search: Any, *, ax: Any = None) -> Any:
         held_out = point[0], search.held_out_score
         ax.plot(*held_out, "D", color="black", mfc="none", label="held out")
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter("")
+    _label_decades(ax.xaxis)
     ax.set_xlabel("sigma (cycles along the longest side)")
     better = "higher" if search.higher_is_better else "lower"
     ax.set_ylabel(f"{search.objective} ({better} is better)")
@@ -74,7 +73,7 @@ def sigma_curve(search: Any, *, ax: Any = None) -> Any:
     return ax
 
 
-def residual_curves(residual: Any, *, ax: Any = None) -> Any:
+def plot_residuals(residual: Residual, *, ax: Axes | None = None) -> Axes:
     """
     Draw the residual of the linear model with a filtered gradient, over that with the full one.
 
@@ -94,8 +93,7 @@ def residual_curves(residual: Any, *, ax: Any = None) -> Any:
     ax
         The Axes.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    ax = axes_or_new(ax, (5, 3.5))
     named = {f"sigma = {sigma:g}": ratio for sigma, ratio in zip(residual.sigmas, residual.ratio)}
     styles = zip(itertools.cycle(COLOURS), itertools.cycle("os^Dv<>p"))
     for (name, ratio), (colour, marker) in zip(named.items(), styles):
@@ -107,16 +105,16 @@ def residual_curves(residual: Any, *, ax: Any = None) -> Any:
     ax.axhline(1, color="0.6", lw=0.8)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("")
+    _label_decades(ax.yaxis)
     ax.set_xlabel("radius of the perturbation (norm, unit of the inputs)")
     ax.set_ylabel("residual / residual of the full gradient")
     ax.legend(fontsize=7)
     return ax
 
 
-def layer_curves(tables: Any, *, ax: Any = None) -> Any:
+def plot_layers(
+    tables: Mapping[str, pd.DataFrame] | pd.DataFrame, *, ax: Axes | None = None
+) -> Axes:
     """
     Draw the content of the gradients layer by layer, from the input to the output.
 
@@ -146,43 +144,27 @@ def layer_curves(tables: Any, *, ax: Any = None) -> Any:
     --------
     >>> import pandas as pd
     >>> columns = {"layer": ["input", "conv"], "stride": [1, 2], "mean": [0.5, 0.2]}
-    >>> ax = layer_curves(pd.DataFrame({**columns, "standard_error": 0.01}))
+    >>> ax = plot_layers(pd.DataFrame({**columns, "standard_error": 0.01}))
     >>> ax.lines[0].get_xydata().tolist()
     [[0.0, 0.5], [1.0, 0.2]]
     """
-    if hasattr(tables, "columns"):
+    if isinstance(tables, pd.DataFrame):
         tables = {"": tables}
     check_mapping("tables", tables, "{'trained': layerwise_high_frequency(model, x, y)}")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    ax = axes_or_new(ax, (7, 3.8))
     first = next(iter(tables.values()))
     positions = {layer: float(index) for index, layer in enumerate(first["layer"])}
     styles = zip(itertools.cycle(COLOURS), itertools.cycle("os^Dv<>p"))
     for (name, table), (colour, marker) in zip(tables.items(), styles):
-        x, last = [], 0.0
-        for layer in table["layer"]:
-            last = positions.get(layer, np.floor(last) + 0.5)
-            x.append(last)
+        x = _places(table["layer"], positions)
         order = np.argsort(x, kind="stable")
-        where, mean = np.array(x)[order], table["mean"].to_numpy()[order]
+        where, mean = x[order], table["mean"].to_numpy()[order]
         error = table["standard_error"].to_numpy()[order]
         label = name or None
         ax.plot(where, mean, color=colour, marker=marker, markersize=4, lw=1.2, label=label)
         ax.fill_between(where, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
     ax.set_xlim(-0.5, len(first) - 0.5)
-    labelled = -np.inf
-    for layer in first.loc[first["stride"] > 1, "layer"]:
-        ax.axvline(positions[layer], color="0.5", ls=":", lw=1)
-        if positions[layer] - labelled < 0.03 * len(first):
-            continue  # no room
-        labelled = positions[layer]
-        ax.annotate(
-            short(layer),
-            (positions[layer], 1.01),
-            xycoords=("data", "axes fraction"),
-            rotation=40,
-            fontsize=6,
-        )
+    _mark_layers(first.loc[first["stride"] > 1, "layer"], positions, ax)
     ax.set_xlabel("layer, from the input to the output (dotted: downsamples)")
     measure = str(first.attrs.get("measure", "mean")).replace("_", " ")
     ax.set_ylabel(f"{measure} of the gradient")
@@ -191,7 +173,35 @@ def layer_curves(tables: Any, *, ax: Any = None) -> Any:
     return ax
 
 
-def ring_correlation(curves: Mapping[str, Any], *, threshold: float = 0.5, ax: Any = None) -> Any:
+def _places(layers: Iterable[str], positions: Mapping[str, float]) -> np.ndarray:
+    """Where each layer is drawn: those without a position halfway behind the one they follow."""
+    places, last = [], 0.0
+    for layer in layers:
+        last = positions.get(layer, np.floor(last) + 0.5)
+        places.append(last)
+    return np.array(places)
+
+
+def _mark_layers(layers: Iterable[str], positions: Mapping[str, float], ax: Axes) -> None:
+    """Dotted lines at these layers, with their names where there is room."""
+    labelled = -np.inf
+    for layer in layers:
+        ax.axvline(positions[layer], color="0.5", ls=":", lw=1)
+        if positions[layer] - labelled < 0.03 * len(positions):
+            continue
+        labelled = positions[layer]
+        ax.annotate(
+            short(layer),
+            (positions[layer], 1.01),
+            xycoords=("data", "axes fraction"),
+            rotation=40,
+            fontsize=6,
+        )
+
+
+def plot_ring_correlation(
+    curves: Mapping[str, RingCorrelation], *, threshold: float = 0.5, ax: Axes | None = None
+) -> Axes:
     """
     Draw up to which radius two sets of maps agree.
 
@@ -215,8 +225,7 @@ def ring_correlation(curves: Mapping[str, Any], *, threshold: float = 0.5, ax: A
         If `curves` is no mapping.
     """
     check_mapping("curves", curves, "{'two noisy copies': fourier_ring_correlation(a, b)}")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    ax = axes_or_new(ax, (5, 3.2))
     styles = zip(itertools.cycle(COLOURS), itertools.cycle(("-", "--", ":", "-.")))
     for (name, curve), (colour, style) in zip(curves.items(), styles):
         ax.plot(curve.radius[1:], curve.correlation[1:], style, color=colour, label=name)
@@ -227,3 +236,10 @@ def ring_correlation(curves: Mapping[str, Any], *, threshold: float = 0.5, ax: A
     ax.set_ylabel("Fourier ring correlation")
     ax.legend(fontsize=7)
     return ax
+
+
+def _label_decades(axis: XAxis | YAxis) -> None:
+    """Ticks at 1, 2 and 5 of each decade of a logarithmic axis, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")

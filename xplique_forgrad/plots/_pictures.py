@@ -5,16 +5,22 @@ Maps, spectra and gradients as pictures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
-from ._style import check_mapping, short
+from ._records import MeanGradient
+from ._style import axes_or_new, check_mapping, short
 
 
-def map_gallery(
-    inputs: Any, maps: Mapping[str, Any], *, cmap: str = "viridis", clip_percentile: float = 0.5
+def plot_maps(
+    inputs: ArrayLike,
+    maps: Mapping[str, ArrayLike],
+    *,
+    cmap: str = "viridis",
+    clip_percentile: float = 0.5,
 ) -> np.ndarray:
     """
     Draw each image beside its attribution maps: one row an image, one column a kind of map.
@@ -49,34 +55,18 @@ def map_gallery(
 
     Examples
     --------
-    >>> axes = map_gallery(np.zeros((2, 32, 32, 3)), {"saliency": np.zeros((2, 32, 32, 1))})
+    >>> axes = plot_maps(np.zeros((2, 32, 32, 3)), {"saliency": np.zeros((2, 32, 32, 1))})
     >>> axes.shape
     (2, 2)
     """
-    inputs = np.asarray(inputs)
-    if inputs.ndim != 4 or not len(inputs) or inputs.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"`inputs` has shape {inputs.shape}; give at least one image of 1 or 3 channels, "
-            "(N, H, W, 1) or (N, H, W, 3)."
-        )
-    if np.issubdtype(inputs.dtype, np.floating) and not (inputs.min() >= 0 and inputs.max() <= 1):
-        raise ValueError(
-            f"`inputs` reach from {inputs.min():g} to {inputs.max():g}; give floats in [0, 1], or "
-            "integers in [0, 255]: the images as they were before preprocessing."
-        )
+    images = _checked_images(inputs)
     check_mapping("maps", maps, "{'Saliency': explanations}", may_be_empty=True)
     if not 0 <= clip_percentile < 50:
         raise ValueError(f"`clip_percentile` is {clip_percentile}; it must be in [0, 50[.")
-    maps = {title: np.asarray(values, np.float64) for title, values in maps.items()}
-    for title, values in maps.items():
-        if values.shape[:3] != inputs.shape[:3] or values.ndim > 4:
-            raise ValueError(
-                f"The maps {title!r} have shape {values.shape}, which does not go with images of "
-                f"shape {inputs.shape}: both must begin with (N, H, W)."
-            )
+    columns = [_checked_maps(title, values, images) for title, values in maps.items()]
 
-    white = 255 if np.issubdtype(inputs.dtype, np.integer) else 1
-    nb_rows, nb_columns = len(inputs), 1 + len(maps)
+    white = 255 if np.issubdtype(images.dtype, np.integer) else 1
+    nb_rows, nb_columns = len(images), 1 + len(columns)
     _, axes = plt.subplots(
         nb_rows,
         nb_columns,
@@ -84,9 +74,9 @@ def map_gallery(
         squeeze=False,
         layout="constrained",
     )
-    for row, image in enumerate(inputs):
+    for row, image in enumerate(images):
         axes[row, 0].imshow(image, cmap="gray", vmin=0, vmax=white)
-        for axis, values in zip(axes[row, 1:], maps.values()):
+        for axis, values in zip(axes[row, 1:], columns):
             drawn = values[row] if values.ndim == 3 else np.mean(values[row], axis=-1)
             low, high = np.percentile(drawn, [clip_percentile, 100 - clip_percentile])
             axis.imshow(drawn, cmap=cmap, vmin=low, vmax=high)
@@ -98,7 +88,34 @@ def map_gallery(
     return axes
 
 
-def signature_grid(signatures: Mapping[str, Any], *, nb_columns: int = 4, floor: float = -60):
+def _checked_images(inputs: ArrayLike) -> np.ndarray:
+    images = np.asarray(inputs)
+    if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"`inputs` has shape {images.shape}; give at least one image of 1 or 3 channels, "
+            "(N, H, W, 1) or (N, H, W, 3)."
+        )
+    if np.issubdtype(images.dtype, np.floating) and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"`inputs` reach from {images.min():g} to {images.max():g}; give floats in [0, 1], or "
+            "integers in [0, 255]: the images as they were before preprocessing."
+        )
+    return images
+
+
+def _checked_maps(title: str, given: ArrayLike, images: np.ndarray) -> np.ndarray:
+    maps = np.asarray(given, np.float64)
+    if maps.shape[:3] != images.shape[:3] or maps.ndim > 4:
+        raise ValueError(
+            f"The maps {title!r} have shape {maps.shape}, which does not go with images of "
+            f"shape {images.shape}: both must begin with (N, H, W)."
+        )
+    return maps
+
+
+def plot_signatures(
+    signatures: Mapping[str, ArrayLike], *, nb_columns: int = 4, floor: float = -60
+) -> np.ndarray:
     """
     Draw Fourier signatures side by side, each in decibels below its own peak.
 
@@ -127,7 +144,7 @@ def signature_grid(signatures: Mapping[str, Any], *, nb_columns: int = 4, floor:
     Examples
     --------
     >>> from xplique_forgrad.spectrum import fourier_signature
-    >>> axes = signature_grid({"noise": fourier_signature(np.random.rand(2, 32, 32))})
+    >>> axes = plot_signatures({"noise": fourier_signature(np.random.rand(2, 32, 32))})
     >>> axes[0].get_xlabel()
     'cycles per width'
     """
@@ -170,7 +187,7 @@ def signature_grid(signatures: Mapping[str, Any], *, nb_columns: int = 4, floor:
     return axes
 
 
-def mean_gradient(found: Any, *, ax: Any = None) -> Any:
+def plot_mean_gradient(found: MeanGradient, *, ax: Axes | None = None) -> Axes:
     """
     Draw the mean gradient behind a layer, with its checkerboard score.
 
@@ -188,8 +205,7 @@ def mean_gradient(found: Any, *, ax: Any = None) -> Any:
     ax
         The Axes.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3, 3.2), layout="constrained")
+    ax = axes_or_new(ax, (3, 3.2))
     low, high = np.percentile(found.picture, [0.5, 99.5])
     is_signed = found.picture.min() < 0
     if is_signed:

@@ -5,10 +5,17 @@ What the drawings share: colours, and what they say of wrong arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 # Okabe and Ito: told apart by the colour-blind; in grey, markers, lines and hatchings tell
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+
+
+def axes_or_new(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
+    """The Axes given, or those of a new figure."""
+    return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 
 def short(name: str, length: int = 22) -> str:
@@ -17,7 +24,7 @@ def short(name: str, length: int = 22) -> str:
     return name if len(name) <= length else "..." + name[3 - length :]
 
 
-def check_mapping(name: str, value: Any, example: str, may_be_empty: bool = False) -> None:
+def check_mapping(name: str, value: object, example: str, may_be_empty: bool = False) -> None:
     """Raise a TypeError or ValueError unless the value is a mapping that holds something."""
     if not isinstance(value, Mapping):
         raise TypeError(

@@ -277,9 +277,9 @@ class SigmaSearch:
         ax
             The Axes.
         """
-        from ..plots import sigma_curve
+        from ..plots import plot_search
 
-        return sigma_curve(self, ax=ax)
+        return plot_search(self, ax=ax)
 
     def save(self, path: str | Path) -> None:
         """
