@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 
 import keras
 import numpy as np
@@ -231,14 +232,117 @@ def test_datasets_and_targets_that_do_not_go_together(saliency, images):
     inputs, targets, masks = images
     explainer = FORGrad(saliency, sigma=6)
     dataset = tf.data.Dataset.from_tensor_slices((inputs, targets))
-    with pytest.raises(ValueError, match="one-hot targets"):
-        explainer.explain(inputs)
     with pytest.raises(ValueError, match="brings its own targets"):
         explainer.explain(dataset, targets)
     with pytest.raises(ValueError, match=r"pairs \(inputs, targets\)"):
         explainer.explain(tf.data.Dataset.from_tensor_slices(inputs))
     with pytest.raises(ValueError, match=r"pairs \(inputs, targets\)"):
         explainer.explain(tf.data.Dataset.from_tensor_slices((inputs, targets, masks)))
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_without_targets_the_predicted_class_is_explained(batch_size, classifier, images):
+    inputs = images.inputs
+    saliency = attributions.Saliency(classifier, batch_size=batch_size)
+    predicted = tf.one_hot(tf.argmax(classifier(inputs), axis=1), 6)
+    expected = FORGrad(saliency, 6).explain(inputs, predicted)
+    wrong = FORGrad(saliency, 6).explain(inputs, np.roll(predicted, 1, axis=1))
+    assert not np.allclose(expected, wrong)
+    for explainer in (FORGrad(saliency, 6), FORGrad(FORGrad(saliency, 48), 6)):
+        for given in (inputs, tf.constant(inputs), inputs.tolist()):
+            np.testing.assert_allclose(explainer(given), explainer(given, predicted), rtol=1e-4)
+    np.testing.assert_allclose(FORGrad(saliency, 6)(inputs), expected, rtol=1e-4)
+    assert FORGrad(saliency, 6)(inputs[:0]).shape == (0, 96, 96, 1)
+
+
+def test_without_targets_of_a_model_that_is_no_keras_model(classifier, images):
+    occlusion = attributions.Occlusion(lambda x: classifier(x), patch_size=32, patch_stride=32)
+    predicted = tf.one_hot(tf.argmax(classifier(images.inputs), axis=1), 6)
+    expected = FORGrad(occlusion, 6).explain(images.inputs, predicted)
+    np.testing.assert_allclose(FORGrad(occlusion, 6).explain(images.inputs), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (None, "has no `model` that predicts a class"),
+        (lambda x: x, r"outputs of shape \(6, 96, 96, 3\) instead of \(N, classes\)"),
+        (lambda x: x[:, 0, 0, 0], r"outputs of shape \(6,\)"),
+        (lambda x: [x, x], "2 outputs instead"),
+        (lambda x: {"a": x}, "1 outputs instead"),
+    ],
+)
+def test_without_targets_there_must_be_classes_to_predict(model, message, images):
+    constant = Constant()
+    if model is not None:
+        constant.model = model
+    for explainer in (FORGrad(constant, 3), FORGrad(FORGrad(constant), 3)):
+        with pytest.raises(ValueError, match=f"`targets` is None.*{message}.*give one-hot targets"):
+            explainer.explain(images.inputs)
+
+
+@pytest.mark.parametrize("nb_wrappers", [1, 2])
+def test_a_misspelt_attribute_is_refused(nb_wrappers, saliency):
+    explainer = saliency
+    for _ in range(nb_wrappers):
+        explainer = FORGrad(explainer)
+    before = dict(vars(saliency))
+    with pytest.raises(AttributeError, match="'sgima' to set; did you mean 'sigma'.*Its own are"):
+        explainer.sgima = 9
+    with pytest.raises(AttributeError, match="Saliency in it.*'bach_size'.* mean 'batch_size'"):
+        explainer.bach_size = 9
+    with pytest.raises(AttributeError, match=r"to set\. Its own are explainer, sigma, .*model or"):
+        explainer.zzz = 9
+    with pytest.raises(AttributeError, match="_axes"):
+        explainer._axes = (1,)
+    assert vars(saliency) == before
+    assert explainer.sigma == 15
+
+
+@pytest.mark.parametrize("name", ["model", "batch_size", "nb_samples", "noise", "reduce"])
+def test_attributes_of_the_wrapped_explainer_can_be_set(name, classifier):
+    smoothgrad = attributions.SmoothGrad(classifier)
+    explainer, value = FORGrad(FORGrad(smoothgrad)), object()
+    setattr(explainer, name, value)
+    assert getattr(smoothgrad, name) is value
+    assert getattr(explainer, name) is value
+    assert name not in vars(explainer)
+    assert name in dir(explainer)
+
+
+def test_a_subclass_may_have_properties_of_its_own(saliency):
+    class Percent(FORGrad):
+        @property
+        def percent(self):
+            return 100 * self.sigma / 96
+
+        @percent.setter
+        def percent(self, value):
+            self.sigma = 96 * value / 100
+
+    explainer = Percent(saliency)
+    explainer.percent = 50
+    assert explainer.sigma == 48
+
+
+def test_cutoffs_that_mislead_are_warned_of(images):
+    explainer = FORGrad(Constant(), 0.5)
+    with pytest.warns(UserWarning, match=r"`sigma` is 0\.5; below 1") as record:
+        explainer.explain(*images[:2])
+    assert record[0].filename == __file__
+
+    class Small:
+        def explain(self, inputs, targets):
+            return np.ones((len(inputs), 28, 28))
+
+    small, targets = np.zeros((2, 28, 28, 1)), np.eye(2)
+    with pytest.warns(UserWarning, match=r"maps of 28 x 28 .*sigma=1\.9 here") as record:
+        FORGrad(Small())(small, targets)
+    assert record[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FORGrad(Small(), 2)(small, targets)
+        FORGrad(Constant())(*images[:2])
 
 
 @pytest.mark.parametrize(("option", "value"), [("window", "hann"), ("rectify", "abs")])

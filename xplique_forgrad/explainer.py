@@ -4,11 +4,14 @@ An explainer whose explanations are filtered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 from xplique.attributions.base import BlackBoxExplainer
 
 from ._checks import check_choice
@@ -32,7 +35,8 @@ class FORGrad(BlackBoxExplainer):
 
     It wraps an explainer and is one: it goes wherever Xplique takes an explainer, its metrics of
     stability and randomization included. Besides its own parameters, whatever is read from it or
-    set (`model`, `batch_size`, `nb_samples`, ...) is the wrapped explainer's.
+    set (`model`, `batch_size`, `nb_samples`, ...) is the wrapped explainer's; setting what that
+    has not is an AttributeError.
 
     Ref. Muzellec & al., Saliency strikes back: How filtering out high frequencies improves
     white-box explanations (2024), https://arxiv.org/abs/2307.09591
@@ -72,7 +76,7 @@ class FORGrad(BlackBoxExplainer):
     def __init__(
         self,
         explainer: BlackBoxExplainer,
-        sigma: Any = 15,
+        sigma: tf.Tensor | ArrayLike = 15,
         *,
         window: str = "disk",
         rectify: str | None = "magnitude",
@@ -107,7 +111,7 @@ class FORGrad(BlackBoxExplainer):
             gives pairs of inputs and targets, one by one or in batches.
         targets
             Tensor or Array, one-hot encoding of the output to explain, of shape (N, output_size).
-            None with a dataset.
+            None for the class that the model predicts, and with a dataset, which brings its own.
 
         Returns
         -------
@@ -117,19 +121,14 @@ class FORGrad(BlackBoxExplainer):
         Raises
         ------
         ValueError
-            If the inputs are tabular, or inputs and targets do not go together, and as `forgrad`
-            does.
+            If the inputs are tabular, inputs and targets do not go together, or there are no
+            targets and no classes to predict, and as `forgrad` does.
         """
         if isinstance(inputs, tf.data.Dataset):
             inputs = unbatched(inputs, targets, getattr(self.explainer, "model", None))
             shape = (None, *inputs.element_spec[0].shape)
         else:
             shape = tuple(np.shape(inputs))
-            if targets is None:
-                raise ValueError(
-                    "`targets` is None: say which output to explain, by one-hot targets of shape "
-                    "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
-                )
         axes = self._axes_of(shape)
         # before the costly part; the explanations have the sizes of the inputs
         sizes = [shape[axis] for axis in axes]
@@ -139,6 +138,8 @@ class FORGrad(BlackBoxExplainer):
         if shape[0] == 0:
             explanations = tf.zeros((*shape[:-1], 1) if len(shape) == 4 else shape)
         else:
+            if targets is None and not isinstance(inputs, tf.data.Dataset):
+                targets = _predicted_targets(self.explainer, inputs)
             explanations = checked_explanations(self.explainer.explain(inputs, targets))
         if len(shape) == 4 and len(explanations.shape) == 3:
             explanations = explanations[..., tf.newaxis]
@@ -172,9 +173,13 @@ class FORGrad(BlackBoxExplainer):
         return _AXES[rank]
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Callable:
         """The model of the wrapped explainer; setting it sets the wrapped explainer's."""
         return self.explainer.model
+
+    @model.setter
+    def model(self, model: Callable) -> None:
+        self.explainer.model = model
 
     def __getattr__(self, name: str) -> Any:
         # only called for what the wrapper lacks; private names are never looked up, so that
@@ -183,11 +188,28 @@ class FORGrad(BlackBoxExplainer):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.explainer, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _OWN:
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _OWN or isinstance(getattr(type(self), name, None), property):
             super().__setattr__(name, value)
-        else:
+        elif hasattr(self.explainer, name):
             setattr(self.explainer, name, value)
+        else:
+            raise AttributeError(self._why_not_set(name))
+
+    def __dir__(self) -> list[str]:
+        wrapped = vars(self).get("explainer")
+        public = (name for name in dir(wrapped) if not name.startswith("_"))
+        return sorted({*super().__dir__(), *public})
+
+    def _why_not_set(self, name: str) -> str:
+        public = [known for known in dir(self) if not known.startswith("_")]
+        close = difflib.get_close_matches(name, public)
+        question = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+        return (
+            f"Neither FORGrad nor the {_innermost(self).__name__} in it has an attribute {name!r} "
+            f"to set{question} Its own are {', '.join(_OWN)}; any other must be one that the "
+            "wrapped explainer has already, such as model or batch_size."
+        )
 
     def __repr__(self) -> str:
         wrapped = self.explainer if isinstance(self.explainer, FORGrad) else None
@@ -196,3 +218,40 @@ class FORGrad(BlackBoxExplainer):
             f"FORGrad({name}, sigma={self.sigma!r}, window={self.window!r}, "
             f"rectify={self.rectify!r}, axes={self.axes!r})"
         )
+
+
+def _innermost(explainer: object) -> type:
+    """Class of the explainer that is not a FORGrad itself."""
+    while isinstance(explainer, FORGrad):
+        explainer = explainer.explainer
+    return type(explainer)
+
+
+def _predicted_targets(explainer: object, inputs: tf.Tensor | np.ndarray) -> tf.Tensor:
+    """One-hot targets (N, classes) of the class that the explainer's model predicts."""
+    model = getattr(explainer, "model", None)
+    advice = (
+        "give one-hot targets of shape (N, output_size), for instance "
+        "tf.one_hot(labels, nb_classes)."
+    )
+    if not callable(model):
+        raise ValueError(
+            f"`targets` is None, and {_innermost(explainer).__name__} has no `model` that predicts "
+            f"a class; {advice}"
+        )
+    if not tf.is_tensor(inputs):
+        inputs = np.asarray(inputs)
+    options = {"training": False} if isinstance(model, keras.Model) else {}
+    size = getattr(explainer, "batch_size", None) or len(inputs)
+    parts = []
+    for start in range(0, len(inputs), size):
+        outputs = model(tf.cast(inputs[start : start + size], tf.float32), **options)
+        several = isinstance(outputs, (list, tuple, dict))
+        if several or np.ndim(outputs) != 2:
+            given = f"{len(outputs)} outputs" if several else f"outputs of shape {outputs.shape}"
+            raise ValueError(
+                f"`targets` is None, and the model gives {given} instead of (N, classes), which "
+                f"name no predicted class; {advice}"
+            )
+        parts.append(tf.one_hot(tf.argmax(outputs, axis=1), outputs.shape[1]))
+    return tf.concat(parts, axis=0)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any
 
 from .explainer import FORGrad
 from .filtering import forgrad
@@ -22,7 +21,7 @@ from .metrics import (
 )
 
 # module of Xplique, name there, our object
-_ADDED: tuple[tuple[str, str, Any], ...] = (
+_ADDED: tuple[tuple[str, str, object], ...] = (
     ("xplique.attributions", "FORGrad", FORGrad),
     *(
         ("xplique.metrics", metric.__name__, metric)
@@ -35,7 +34,7 @@ _ADDED: tuple[tuple[str, str, Any], ...] = (
         )
     ),
 )
-_REPLACED: tuple[tuple[str, str, Any], ...] = (
+_REPLACED: tuple[tuple[str, str, object], ...] = (
     ("xplique.commons", "forgrad", forgrad),
     ("xplique.commons.forgrad", "forgrad", forgrad),
     *(
@@ -47,7 +46,7 @@ _REPLACED: tuple[tuple[str, str, Any], ...] = (
 
 _MISSING = object()
 # module, name, what was there before, what we put
-_undo: list[tuple[ModuleType, str, Any, Any]] = []
+_undo: list[tuple[ModuleType, str, object, object]] = []
 
 
 def register(replace: bool = False) -> None:
@@ -95,6 +94,6 @@ def unregister() -> None:
             module.__all__.remove(name)
 
 
-def _put(module: ModuleType, name: str, value: Any) -> None:
+def _put(module: ModuleType, name: str, value: object) -> None:
     _undo.append((module, name, getattr(module, name, _MISSING), value))
     setattr(module, name, value)
