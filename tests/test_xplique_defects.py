@@ -26,7 +26,7 @@ def test_odd_sizes_have_a_centred_mask_and_lose_no_column(maps):
     check(maps, 4, forgrad(maps, 4))
 
 
-@pytest.mark.filterwarnings("ignore:`sigma` is 15, the default")
+@pytest.mark.filterwarnings("ignore:`sigma` is 15, which the paper")
 def test_the_identity_cutoff_is_the_identity_on_an_odd_impulse():
     impulse = np.zeros((1, 15, 15, 1), np.float32)
     impulse[0, 7, 7] = 1.0

@@ -270,10 +270,9 @@ def warn_of_the_default(sigma: float | np.ndarray | tf.Tensor, sizes: Sequence[i
     longest = max(sizes)
     if isinstance(sigma, float) and sigma == DEFAULT_SIGMA and longest < _SMALL:
         notify(
-            f"`sigma` is {DEFAULT_SIGMA}, the default, which the paper recommends for images of "
-            f"224 pixels: on maps of {' x '.join(map(str, sizes))} it keeps far more. The "
-            f"same share is sigma={DEFAULT_SIGMA * longest / 224:.2g} here; SigmaOptimizer finds "
-            "the best one."
+            f"`sigma` is {DEFAULT_SIGMA}, which the paper recommends for images of 224 pixels: on "
+            f"maps of {' x '.join(map(str, sizes))} it keeps far more. The same share is "
+            f"sigma={DEFAULT_SIGMA * longest / 224:.2g} here; SigmaOptimizer finds the best one."
         )
 
 
