@@ -265,7 +265,7 @@ def test_without_targets_of_a_model_that_is_no_keras_model(classifier, images):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (None, "has no `model` that predicts a class"),
+        (None, "there is no model that predicts a class"),
         (lambda x: x, r"outputs of shape \(6, 96, 96, 3\) instead of \(N, classes\)"),
         (lambda x: x[:, 0, 0, 0], r"outputs of shape \(6,\)"),
         (lambda x: [x, x], "2 outputs instead"),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xplique_forgrad._samples import Samples, weights_checksum
+from xplique_forgrad._models import weights_checksum
+from xplique_forgrad._samples import make_samples
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def datasets(inputs, targets):
 
 @pytest.mark.parametrize("kind", ["single", "batched", "prefetched", "generated"])
 def test_a_dataset_gives_what_arrays_give(data, kind):
-    streamed, held = Samples(datasets(*data)[kind]), Samples(*data)
+    streamed, held = make_samples(datasets(*data)[kind]), make_samples(*data)
     assert len(streamed) == len(held) == 11
     assert streamed.shape == held.shape == (4, 5, 3)
     np.testing.assert_array_equal(streamed.fingerprints(), held.fingerprints())
@@ -38,19 +39,19 @@ def test_a_dataset_gives_what_arrays_give(data, kind):
 
 
 def test_positions_of_arrays_keep_their_order(data):
-    ((positions, inputs, _),) = Samples(*data).batches(4, [9, 0, 5])
+    ((positions, inputs, _),) = make_samples(*data).batches(4, [9, 0, 5])
     np.testing.assert_array_equal(positions, [9, 0, 5])
     np.testing.assert_array_equal(inputs, data[0][[9, 0, 5]])
 
 
 def test_integers_become_float32_batch_by_batch(data):
-    samples = Samples((data[0] * 50).astype(np.int16), data[1])
+    samples = make_samples((data[0] * 50).astype(np.int16), data[1])
     assert samples.inputs.dtype == np.int16
     assert next(samples.batches(2))[1].dtype == np.float32
 
 
 def test_a_dataset_of_another_order_is_refused(data):
-    samples = Samples(tf.data.Dataset.from_tensor_slices(data).shuffle(11, seed=0))
+    samples = make_samples(tf.data.Dataset.from_tensor_slices(data).shuffle(11, seed=0))
     samples.fingerprints()
     with pytest.raises(ValueError, match="reshuffle_each_iteration=False"):
         [list(samples.batches(4)) for _ in range(5)]
@@ -67,19 +68,19 @@ def test_a_dataset_of_another_order_is_refused(data):
 )
 def test_arrays_that_do_not_go_together(inputs, targets, message):
     with pytest.raises(ValueError, match=message):
-        Samples(inputs, targets)
+        make_samples(inputs, targets)
 
 
 def test_datasets_that_cannot_be_used(data):
     dataset = tf.data.Dataset.from_tensor_slices(data)
     with pytest.raises(ValueError, match="brings its own targets"):
-        Samples(dataset, data[1])
+        make_samples(dataset, data[1])
     with pytest.raises(ValueError, match="never ends"):
-        Samples(dataset.repeat())
+        make_samples(dataset.repeat())
     with pytest.raises(ValueError, match="empty"):
-        Samples(dataset.take(0))
+        make_samples(dataset.take(0))
     with pytest.raises(ValueError, match="pairs"):
-        Samples(tf.data.Dataset.from_tensor_slices(data[0]))
+        make_samples(tf.data.Dataset.from_tensor_slices(data[0]))
 
 
 def test_the_checksum_follows_the_weights(classifier):

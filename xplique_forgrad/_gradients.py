@@ -13,8 +13,9 @@ import numpy.typing as npt
 import tensorflow as tf
 from xplique.commons.operators_operations import Tasks, get_inference_function
 
+from ._models import last_activation
 from ._notices import notify
-from ._samples import Samples, check_one_hot
+from ._samples import Samples, check_one_hot, make_samples
 
 # what public functions take: inputs (N, ...) or a dataset with targets, and targets or None
 Inputs: TypeAlias = npt.ArrayLike | tf.Tensor | tf.data.Dataset
@@ -81,9 +82,7 @@ def differentiable_samples(
 ) -> Samples:
     """`checked_samples` for a model that is to be differentiated: a softmax is warned of."""
     samples = checked_samples(model, inputs, targets, operator)
-    last = (getattr(model, "layers", None) or [None])[-1]
-    activation = getattr(getattr(last, "activation", None), "__name__", "")
-    if "softmax" in (activation, type(last).__name__.lower()):
+    if last_activation(model) == "softmax":
         notify(
             f"The model {model.name!r} ends in a softmax, whose gradient vanishes where it is "
             "sure; give logits: classifier_activation=None, or activation=None in its last layer."
@@ -106,9 +105,7 @@ def checked_samples(
     _check_ends(model, operator)
     if not isinstance(inputs, (tf.data.Dataset, Samples)):
         inputs = _checked_array(inputs, _input_shape(model))
-        if targets is None:
-            targets = _predicted_targets(model, inputs)
-    samples = Samples(inputs, targets, model)
+    samples = make_samples(inputs, targets, model)
     _check_sizes(samples.shape, _input_shape(model))
     if operator is None:
         check_one_hot(samples, model)
@@ -170,18 +167,3 @@ def check_finite_inputs(inputs: np.ndarray, positions: np.ndarray) -> None:
     if not is_finite.all():
         position = positions[int(np.argmin(is_finite))]
         raise ValueError(f"Input {position} holds NaN or infinite values; mend or drop it.")
-
-
-def _predicted_targets(model: keras.Model, inputs: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """The classes that the model predicts, one-hot."""
-    parts = [
-        np.asarray(model(inputs[start : start + batch_size], training=False))
-        for start in range(0, len(inputs), batch_size)
-    ]
-    outputs = np.concatenate(parts)
-    if outputs.ndim != 2:
-        raise ValueError(
-            f"`targets` is None and the model's outputs have shape {outputs.shape}, which "
-            "name no predicted class; give targets."
-        )
-    return np.eye(outputs.shape[1], dtype=np.float32)[np.argmax(outputs, axis=1)]

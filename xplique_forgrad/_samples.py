@@ -5,82 +5,103 @@ Inputs with their targets: arrays in memory, or a dataset that is read as a stre
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
 
-# positions in the data, inputs, targets
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+from ._models import predicted_targets
+
+# values that stand beside each sample, from the positions and inputs of a batch
+PerSample = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def is_batched(dataset: tf.data.Dataset, model: Any = None) -> bool:
-    """Whether a dataset of pairs gives batches. Xplique knows only if `batch` was called last."""
-    inputs, targets = (spec.shape for spec in dataset.element_spec)
-    model_shape = getattr(model, "input_shape", None)
-    if isinstance(model_shape, tuple):
-        return inputs.rank == len(model_shape)
-    if hasattr(dataset, "_batch_size") or inputs.rank > 3:
-        return True
-    # a model of unknown inputs: one-hot targets in batches have the length of the inputs
-    return targets.rank == 2 and inputs[0] == targets[0]
+class Batch(NamedTuple):
+    """Some samples: their positions in the data (B,), inputs (B, ...) and targets (B, ...)."""
+
+    positions: np.ndarray
+    inputs: np.ndarray
+    targets: np.ndarray
 
 
-def unbatched(dataset: tf.data.Dataset, targets: Any = None, model: Any = None) -> tf.data.Dataset:
-    """The dataset of pairs (input, target), sample by sample."""
-    if targets is not None:
-        raise ValueError("A dataset brings its own targets; leave `targets` to None.")
-    spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2:
-        raise ValueError(
-            f"The dataset gives {spec}; it must give pairs (inputs, targets). Add a "
-            "dataset.map that makes such pairs."
-        )
-    if spec[0].shape.rank is None:
-        raise ValueError("The dataset gives inputs of unknown rank; set it by tf.ensure_shape.")
-    return dataset.unbatch() if is_batched(dataset, model) else dataset
-
-
-class Samples:
+@runtime_checkable
+class Samples(Protocol):
     """
     Inputs and targets that are read in batches, as float32.
+
+    `probe` is the first sample, as inputs (1, ...) and targets (1, ...).
+    """
+
+    probe: tuple[np.ndarray, np.ndarray]
+    # whether they are read anew at each pass
+    is_stream: bool
+    # whether the targets were given: else they are the classes that the model predicts
+    has_labels: bool
+    # their number, if it is known without reading them all
+    known_length: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.probe[0].shape[1:]
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, batch_size: int, positions: Sequence[int] | np.ndarray | None = None
+    ) -> Iterator[Batch]:
+        """Batches of at most `batch_size` samples: all in order, or those at `positions`."""
+        ...
+
+    def per_sample(self, function: Callable) -> PerSample:
+        """What a function of inputs (B, ...) gives for the samples of any batch."""
+        ...
+
+    def fingerprints(self) -> np.ndarray:
+        """A checksum per sample; computing it reads all samples once."""
+        ...
+
+    def in_memory(self) -> ArraySamples:
+        """The same samples, held in memory."""
+        ...
+
+
+def make_samples(inputs: Any, targets: Any = None, model: Any = None) -> Samples:
+    """
+    Samples of arrays (N, ...) or of a dataset, whichever is given; samples stay as they are.
+
+    Targets of None stand for the class that the model predicts, one-hot. The input shape of the
+    model tells whether a dataset is batched.
+    """
+    if isinstance(inputs, (ArraySamples, StreamSamples)):
+        return inputs
+    if isinstance(inputs, tf.data.Dataset):
+        return StreamSamples(inputs, targets, model)
+    inputs = np.asarray(inputs)
+    if targets is None:
+        return ArraySamples(inputs, predicted_targets(model, inputs), has_labels=False)
+    return ArraySamples(inputs, targets)
+
+
+class ArraySamples(Samples):
+    """
+    Samples held in memory.
 
     Parameters
     ----------
     inputs
-        Array or Tensor of shape (N, ...), or a dataset of pairs (inputs, targets), batched or not.
-        A dataset is read again at each pass, and must give the same samples in the same order.
+        Array or Tensor of shape (N, ...).
     targets
-        Array or Tensor of shape (N, ...); None with a dataset.
-    model
-        Its input shape tells whether a dataset is batched.
+        Array or Tensor of shape (N, ...).
+    has_labels
+        Whether the targets were given, not predicted.
     """
 
-    def __init__(self, inputs: Any, targets: Any = None, model: Any = None):
-        if isinstance(inputs, Samples):
-            self.__dict__.update(inputs.__dict__)
-            return
-        self._length: int | None = None
-        self._fingerprints: np.ndarray | None = None
-        self.dataset: tf.data.Dataset | None = None
-        if isinstance(inputs, tf.data.Dataset):
-            self.dataset = unbatched(inputs, targets, model)
-            first = next(iter(self.dataset), None)
-            if first is None:
-                raise ValueError("The dataset is empty; give at least one sample.")
-            self.probe = tuple(_float32(part)[np.newaxis] for part in first)
-            cardinality = int(self.dataset.cardinality())
-            if cardinality == tf.data.INFINITE_CARDINALITY:
-                raise ValueError("The dataset never ends; add dataset.take(number of samples).")
-            if cardinality >= 0:
-                self._length = cardinality
-            return
-        if targets is None:
-            raise ValueError(
-                "`targets` is None: say which output to explain, by one-hot targets of shape "
-                "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
-            )
+    is_stream = False
+
+    def __init__(self, inputs: Any, targets: Any, has_labels: bool = True):
+        self.has_labels = has_labels
         self.inputs, self.targets = np.asarray(inputs), np.asarray(targets)
         if self.inputs.ndim < 2 or len(self.inputs) != len(np.atleast_1d(self.targets)):
             raise ValueError(
@@ -89,34 +110,98 @@ class Samples:
             )
         if not len(self.inputs):
             raise ValueError(f"`inputs` have shape {self.inputs.shape}; give at least one sample.")
-        self._length = len(self.inputs)
+        self.known_length = len(self.inputs)
         self.probe = _float32(self.inputs[:1]), _float32(self.targets[:1])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
-        return self.probe[0].shape[1:]
+        self._fingerprints: np.ndarray | None = None
 
     def __len__(self) -> int:
-        if self._length is None:
-            assert self.dataset is not None
-            self._length = int(self.dataset.reduce(np.int64(0), lambda count, _: count + 1))
-        return self._length
+        return len(self.inputs)
 
     def batches(
         self, batch_size: int, positions: Sequence[int] | np.ndarray | None = None
     ) -> Iterator[Batch]:
-        """
-        Batches of at most `batch_size` samples: all in order, or those at `positions`.
+        """Batches in the order of `positions`."""
+        chosen = np.arange(len(self)) if positions is None else np.asarray(positions)
+        for start in range(0, len(chosen), batch_size):
+            part = chosen[start : start + batch_size]
+            yield Batch(part, _float32(self.inputs[part]), _float32(self.targets[part]))
 
-        A dataset gives those at `positions` in its own order, whatever theirs.
-        """
-        if self.dataset is None:
-            chosen = np.arange(len(self)) if positions is None else np.asarray(positions)
-            for start in range(0, len(chosen), batch_size):
-                part = chosen[start : start + batch_size]
-                yield part, _float32(self.inputs[part]), _float32(self.targets[part])
-            return
+    def per_sample(self, function: Callable) -> PerSample:
+        """The function is given all inputs, once, as Xplique's metrics do."""
+        values: np.ndarray | None = None
+
+        def of_batch(positions: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+            nonlocal values
+            if values is None:
+                values = np.asarray(function(_float32(self.inputs)))
+            is_per_sample = values.ndim == inputs.ndim and len(values) == len(self)
+            return values[positions] if is_per_sample else values
+
+        return of_batch
+
+    def in_memory(self) -> ArraySamples:
+        """These samples."""
+        return self
+
+    def fingerprints(self) -> np.ndarray:
+        """A checksum per sample."""
+        if self._fingerprints is None:
+            self._fingerprints = _checksums(self)
+        return self._fingerprints
+
+
+class StreamSamples(Samples):
+    """
+    Samples that are read from a dataset, again at each pass.
+
+    Parameters
+    ----------
+    dataset
+        Pairs (inputs, targets), or inputs alone, batched or not, the same in the same order at each
+        pass.
+    targets
+        None: the dataset brings its own. Where it does not, they are the predicted classes.
+    model
+        Its input shape tells whether a dataset is batched, and it predicts missing targets.
+    """
+
+    is_stream = True
+
+    def __init__(self, dataset: tf.data.Dataset, targets: Any = None, model: Any = None):
+        self._model = None
+        self.has_labels = not isinstance(dataset.element_spec, tf.TensorSpec)
+        if not self.has_labels:
+            if model is None:
+                raise ValueError(
+                    f"The dataset gives {dataset.element_spec}; it must give pairs (inputs, "
+                    "targets). Add a dataset.map that makes such pairs."
+                )
+            self._model = model
+            # a place for the predicted classes
+            dataset = unbatched_inputs(dataset, model).map(lambda x: (x, tf.zeros((1,))))
+            self.dataset = dataset
+        else:
+            self.dataset = unbatched(dataset, targets, model)
+        first = next(iter(self.dataset), None)
+        if first is None:
+            raise ValueError("The dataset is empty; give at least one sample.")
+        cardinality = int(self.dataset.cardinality())
+        if cardinality == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("The dataset never ends; add dataset.take(number of samples).")
+        self.known_length = cardinality if cardinality >= 0 else None
+        self._fingerprints: np.ndarray | None = None
+        inputs = _float32(first[0])[np.newaxis]
+        self.probe = inputs, self._targets_of(inputs, np.asarray(first[1])[np.newaxis])
+
+    def __len__(self) -> int:
+        if self.known_length is None:
+            self.known_length = int(self.dataset.reduce(np.int64(0), lambda count, _: count + 1))
+        return self.known_length
+
+    def batches(
+        self, batch_size: int, positions: Sequence[int] | np.ndarray | None = None
+    ) -> Iterator[Batch]:
+        """Batches in the order of the dataset, whatever that of `positions`."""
         numbered = self.dataset.enumerate()
         if positions is not None:
             flags = np.zeros(len(self), bool)
@@ -124,18 +209,30 @@ class Samples:
             wanted = tf.constant(flags)
             numbered = numbered.take(int(np.max(positions)) + 1)
             numbered = numbered.filter(lambda position, _: wanted[position])
-        for position, (inputs, targets) in numbered.batch(batch_size).prefetch(1):
-            batch = position.numpy(), _float32(inputs), _float32(targets)
+        for position, (read, targets) in numbered.batch(batch_size).prefetch(1):
+            inputs = _float32(read)
+            batch = Batch(position.numpy(), inputs, self._targets_of(inputs, targets))
             self._check_order(batch)
             yield batch
 
+    def per_sample(self, function: Callable) -> PerSample:
+        """The function is given each batch."""
+        return lambda _, inputs: np.asarray(function(inputs))
+
+    def in_memory(self) -> ArraySamples:
+        """The same samples, held in memory."""
+        _, inputs, targets = zip(*self.batches(64))
+        return ArraySamples(np.concatenate(inputs), np.concatenate(targets), self.has_labels)
+
     def fingerprints(self) -> np.ndarray:
-        """A checksum per sample; computing it reads all samples once."""
+        """A checksum per sample; the first time it reads the dataset once."""
         if self._fingerprints is None:
-            found = [_checksum(x, y) for _, xs, ys in self.batches(64) for x, y in zip(xs, ys)]
-            self._fingerprints = np.array(found, np.uint32)
-            self._length = len(found)
+            self._fingerprints = _checksums(self)
+            self.known_length = len(self._fingerprints)
         return self._fingerprints
+
+    def _targets_of(self, inputs: np.ndarray, read: Any) -> np.ndarray:
+        return _float32(read) if self._model is None else predicted_targets(self._model, inputs)
 
     def _check_order(self, batch: Batch) -> None:
         if self._fingerprints is None:
@@ -151,6 +248,44 @@ class Samples:
                     "use dataset.shuffle(..., reshuffle_each_iteration=False), no random "
                     "augmentation, or dataset.cache()."
                 )
+
+
+def is_batched(inputs: tf.TensorShape, targets: tf.TensorShape | None, model: Any = None) -> bool:
+    """Whether elements of these shapes are batches: Xplique knows only if `batch` came last."""
+    model_shape = getattr(model, "input_shape", None)
+    if isinstance(model_shape, tuple):
+        return inputs.rank == len(model_shape)
+    if inputs.rank > 3 or targets is None:
+        return inputs.rank > 3
+    # a model of unknown inputs: one-hot targets in batches have the length of the inputs
+    return targets.rank == 2 and inputs[0] == targets[0]
+
+
+def unbatched(dataset: tf.data.Dataset, targets: Any = None, model: Any = None) -> tf.data.Dataset:
+    """The dataset of pairs (input, target), sample by sample."""
+    if targets is not None:
+        raise ValueError("A dataset brings its own targets; leave `targets` to None.")
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise ValueError(
+            f"The dataset gives {spec}; it must give pairs (inputs, targets). Add a "
+            "dataset.map that makes such pairs."
+        )
+    return _sample_by_sample(dataset, spec[0].shape, spec[1].shape, model)
+
+
+def unbatched_inputs(dataset: tf.data.Dataset, model: Any) -> tf.data.Dataset:
+    """A dataset of inputs alone, sample by sample."""
+    return _sample_by_sample(dataset, dataset.element_spec.shape, None, model)
+
+
+def _sample_by_sample(dataset, inputs, targets, model) -> tf.data.Dataset:
+    if inputs.rank is None:
+        raise ValueError("The dataset gives inputs of unknown rank; set it by tf.ensure_shape.")
+    known = hasattr(dataset, "_batch_size") and not isinstance(
+        getattr(model, "input_shape", None), tuple
+    )
+    return dataset.unbatch() if known or is_batched(inputs, targets, model) else dataset
 
 
 def check_one_hot(samples: Samples, model: Any) -> None:
@@ -171,15 +306,13 @@ def check_one_hot(samples: Samples, model: Any) -> None:
         )
 
 
-def weights_checksum(model: Any) -> int | None:
-    """A checksum of the model's weights; None if it has none that can be read."""
-    variables = getattr(model, "variables", None)
-    if not variables:
-        return None
-    checksum = 0
-    for variable in variables:
-        checksum = zlib.crc32(np.ascontiguousarray(variable.numpy()).tobytes(), checksum)
-    return checksum
+def _checksums(samples: Samples) -> np.ndarray:
+    found = [
+        _checksum(*pair)
+        for _, inputs, targets in samples.batches(64)
+        for pair in zip(inputs, targets)
+    ]
+    return np.array(found, np.uint32)
 
 
 def _float32(values: Any) -> np.ndarray:

@@ -8,16 +8,17 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 from xplique.attributions.base import BlackBoxExplainer
 
 from ._checks import check_choice
+from ._models import predicted_targets
 from ._samples import unbatched
 from .filtering import forgrad
 from .filtering._checks import (
+    DEFAULT_AXES,
     RECTIFICATIONS,
     WINDOWS,
     checked_axes,
@@ -25,7 +26,6 @@ from .filtering._checks import (
     checked_sigma,
 )
 
-_AXES = {3: (1,), 4: (1, 2)}
 _OWN = ("explainer", "sigma", "window", "rectify", "axes")
 
 
@@ -139,7 +139,9 @@ class FORGrad(BlackBoxExplainer):
             explanations = tf.zeros((*shape[:-1], 1) if len(shape) == 4 else shape)
         else:
             if targets is None and not isinstance(inputs, tf.data.Dataset):
-                targets = _predicted_targets(self.explainer, inputs)
+                model = getattr(self.explainer, "model", None)
+                size = getattr(self.explainer, "batch_size", None)
+                targets = predicted_targets(model, inputs, size)
             explanations = checked_explanations(self.explainer.explain(inputs, targets))
         if len(shape) == 4 and len(explanations.shape) == 3:
             explanations = explanations[..., tf.newaxis]
@@ -165,12 +167,12 @@ class FORGrad(BlackBoxExplainer):
             )
         if self.axes is not None:
             return checked_axes(self.axes, tf.TensorShape(shape))
-        if rank not in _AXES:
+        if rank not in DEFAULT_AXES:
             raise ValueError(
                 f"The inputs have rank {rank}; say along which axes to filter their explanations, "
                 "for instance FORGrad(explainer, sigma, axes=(1, 2, 3))."
             )
-        return _AXES[rank]
+        return DEFAULT_AXES[rank]
 
     @property
     def model(self) -> Callable:
@@ -225,33 +227,3 @@ def _innermost(explainer: object) -> type:
     while isinstance(explainer, FORGrad):
         explainer = explainer.explainer
     return type(explainer)
-
-
-def _predicted_targets(explainer: object, inputs: tf.Tensor | np.ndarray) -> tf.Tensor:
-    """One-hot targets (N, classes) of the class that the explainer's model predicts."""
-    model = getattr(explainer, "model", None)
-    advice = (
-        "give one-hot targets of shape (N, output_size), for instance "
-        "tf.one_hot(labels, nb_classes)."
-    )
-    if not callable(model):
-        raise ValueError(
-            f"`targets` is None, and {_innermost(explainer).__name__} has no `model` that predicts "
-            f"a class; {advice}"
-        )
-    if not tf.is_tensor(inputs):
-        inputs = np.asarray(inputs)
-    options = {"training": False} if isinstance(model, keras.Model) else {}
-    size = getattr(explainer, "batch_size", None) or len(inputs)
-    parts = []
-    for start in range(0, len(inputs), size):
-        outputs = model(tf.cast(inputs[start : start + size], tf.float32), **options)
-        several = isinstance(outputs, (list, tuple, dict))
-        if several or np.ndim(outputs) != 2:
-            given = f"{len(outputs)} outputs" if several else f"outputs of shape {outputs.shape}"
-            raise ValueError(
-                f"`targets` is None, and the model gives {given} instead of (N, classes), which "
-                f"name no predicted class; {advice}"
-            )
-        parts.append(tf.one_hot(tf.argmax(outputs, axis=1), outputs.shape[1]))
-    return tf.concat(parts, axis=0)

@@ -16,6 +16,8 @@ from .._notices import notify
 
 WINDOWS = ("disk", "box", "gaussian", "butterworth")
 RECTIFICATIONS = ("magnitude", "positive", None)
+# filtered axes by the rank of inputs: the time of series (N, T, W), both sides of images
+DEFAULT_AXES = {3: (1,), 4: (1, 2)}
 DEFAULT_SIGMA = 15
 
 _FLOATS = (tf.float32, tf.float64, tf.float16, tf.bfloat16)

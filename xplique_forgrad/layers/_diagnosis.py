@@ -25,7 +25,7 @@ from .._gradients import (
     make_scorer,
 )
 from .._notices import notify
-from .._samples import Samples
+from .._samples import ArraySamples, Samples
 from ..spectrum import (
     RingCorrelation,
     fourier_ring_correlation,
@@ -215,15 +215,14 @@ def diagnose(
     is_number = isinstance(noise, numbers.Real) and not isinstance(noise, bool)
     if not is_number or not 0 < noise < np.inf:
         raise ValueError(f"`noise` is {noise!r}; give a positive number, such as 0.2.")
-    samples = _in_memory(differentiable_samples(model, inputs, targets, operator))
+    samples = differentiable_samples(model, inputs, targets, operator).in_memory()
     deviation = float(noise) * float(np.ptp(samples.inputs))
     if not deviation:
         raise ValueError("All values of the inputs are equal; give images that show something.")
-    is_labelled = targets is not None or isinstance(inputs, (tf.data.Dataset, Samples))
     layers, curve = _look(model, samples, operator, batch_size)
     gradient = make_gradient(make_scorer(model, operator), samples)
     maps, mean_map = _saliency(gradient, samples, batch_size)
-    twin = _make_twin(model, samples, is_labelled, operator, batch_size)
+    twin = _make_twin(model, samples, operator, batch_size)
     generator = np.random.default_rng(seed)
     copies = (_noisy_copy(samples, deviation, generator) for _ in range(2))
     noisy_maps = [_saliency(gradient, copy, batch_size)[0] for copy in copies]
@@ -257,7 +256,7 @@ class _Twin(NamedTuple):
 
 
 def _make_twin(
-    model: keras.Model, samples: Samples, is_labelled: bool, operator: Operator, batch_size: int
+    model: keras.Model, samples: ArraySamples, operator: Operator, batch_size: int
 ) -> _Twin:
     """The copy, and how it differs where there was something to replace."""
     try:
@@ -269,7 +268,7 @@ def _make_twin(
         return _Twin(surgery)
     change = None
     if operator is None and samples.targets.ndim == 2 and samples.targets.shape[1] > 1:
-        labels = samples.targets if is_labelled else None
+        labels = samples.targets if samples.has_labels else None
         change = surgery.compare(samples.inputs, labels, batch_size)
     _, curve = _look(surgery.model, samples, operator, batch_size)
     gradient = make_gradient(make_scorer(surgery.model, operator), samples)
@@ -277,16 +276,11 @@ def _make_twin(
     return _Twin(surgery, change, curve, high_frequency_power(maps))
 
 
-def _in_memory(samples: Samples) -> Samples:
-    if samples.dataset is None:
-        return samples
-    _, inputs, targets = zip(*samples.batches(64))
-    return Samples(np.concatenate(inputs), np.concatenate(targets))
-
-
-def _noisy_copy(samples: Samples, deviation: float, generator: np.random.Generator) -> Samples:
+def _noisy_copy(
+    samples: ArraySamples, deviation: float, generator: np.random.Generator
+) -> ArraySamples:
     drawn = generator.standard_normal(samples.inputs.shape, np.float32)
-    return Samples(samples.inputs + deviation * drawn, samples.targets)
+    return ArraySamples(samples.inputs + deviation * drawn, samples.targets)
 
 
 def _look(

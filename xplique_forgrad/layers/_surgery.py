@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from .._checks import check_choice, check_count, check_seed
 from .._gradients import Inputs, Targets, checked_samples
@@ -168,7 +167,7 @@ class Surgery:
             nb_right_before += int(np.sum(before == truth))
             nb_right_after += int(np.sum(after == truth))
             nb_images += len(batch)
-        is_labelled = targets is not None or isinstance(inputs, tf.data.Dataset)
+        is_labelled = samples.has_labels
         return PredictionChange(
             nb_same / nb_images,
             nb_right_before / nb_images if is_labelled else None,
