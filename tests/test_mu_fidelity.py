@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from test_metrics import case
 
 from xplique_forgrad.metrics import MuFidelity
-from xplique_forgrad.metrics.mu_fidelity import rank_correlation
+from xplique_forgrad.metrics._mu_fidelity import rank_correlation
 
 
 def fed_with(masks, monkeypatch, model, inputs, targets, explanations, **options):
@@ -45,7 +45,7 @@ def fed_with(masks, monkeypatch, model, inputs, targets, explanations, **options
         (
             (10, 12, 3),
             (10, 12, 1),
-            {"baseline_mode": lambda x: tf.reduce_mean(x, axis=(2, 3), keepdims=True)},
+            {"baseline_mode": lambda x: tf.reduce_mean(x, axis=(-3, -2), keepdims=True)},
         ),
         ((12, 5), (12, 5), {"grid_size": 4}),
         ((15,), (15,), {}),

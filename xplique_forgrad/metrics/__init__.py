@@ -2,14 +2,14 @@
 Faithfulness of explanations, image by image, and how much high frequency they hold.
 """
 
-from .complexity import (
+from ._causal import Deletion, Faithfulness, Insertion
+from ._complexity import (
     CompressedSize,
     ExpectedFrequency,
     HighFrequencyPower,
     MeanAbsoluteLaplacian,
 )
-from .faithfulness import Deletion, Faithfulness, Insertion
-from .mu_fidelity import MuFidelity
+from ._mu_fidelity import MuFidelity
 
 __all__ = [
     "CompressedSize",

@@ -5,20 +5,25 @@ MuFidelity whose masks and predictions serve every explanation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import xplique.metrics
 from scipy.stats import rankdata
 
-from .._checks import check_seed
-from .._samples import weights_checksum
-from .base import PerImageMetric, check_no_nan, checked_baseline
-from .curves import slices
+from .._models import weights_checksum
+from .._samples import Batch
+from ._metric import Parts, PerImageMetric, Steps, check_no_nan
+from ._options import Baseline, MaskOptions, ScoringOptions
+from ._steps import slices
+
+# masks of a step, if there are enough, and steps at most
+_MASKS_OF_A_STEP = 10
+_MOST_STEPS = 10
 
 
-class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
+class MuFidelity(PerImageMetric):
     """
     Xplique's MuFidelity, image by image, with seeded masks: how well do attributions rank drops?
 
@@ -42,7 +47,8 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         Inputs of shape (N, H, W, C), (N, T, W) or (N, W), or a dataset of pairs
         (inputs, targets), batched or not.
     targets
-        One-hot targets of shape (N, output_size), or what the operator takes.
+        One-hot targets of shape (N, output_size), or what the operator takes. None for the class
+        that the model predicts; a dataset brings its own, or is one of inputs alone.
     batch_size
         Number of perturbed inputs to evaluate at once; None for the number of inputs, "auto" to
         start at 256 and halve it where memory is exhausted.
@@ -52,7 +58,7 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         Probability that a super-pixel belongs to a subset, in ]0, 1[.
     baseline_mode
         What stands for removed features: a number, an array that goes with the inputs, or a
-        function that, as in Xplique, gets a tensor of inputs of shape (B, 1, ...).
+        function of inputs (B, ...), as for `Deletion`. (Xplique gives one inputs (B, 1, ...).)
     nb_samples
         Number of subsets per input, at least 2.
     operator
@@ -76,6 +82,7 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
     (4,)
     """
 
+    name = "mu_fidelity"
     higher_is_better = True
 
     def __init__(
@@ -86,46 +93,46 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         batch_size: int | str | None = 64,
         grid_size: int | None = 9,
         subset_percent: float = 0.2,
-        baseline_mode: float | Callable = 0.0,
+        baseline_mode: Baseline = 0.0,
         nb_samples: int = 200,
         operator: Any = None,
         activation: str | None = None,
         seed: int = 0,
     ):
-        if not 0 < subset_percent < 1:
-            raise ValueError(f"`subset_percent` is {subset_percent}; it must be in ]0, 1[.")
-        if nb_samples < 2:
-            raise ValueError(f"`nb_samples` is {nb_samples}; a correlation takes at least 2.")
-        check_seed(seed)
-        if grid_size is not None and grid_size < 1:
-            raise ValueError(f"`grid_size` is {grid_size}; give at least 1, or None for pixels.")
-        probe = self._prepare(inputs, targets, model, batch_size, operator, activation)
-        rank = probe[0].ndim
-        if rank > 4:
+        self.masks = MaskOptions(grid_size, subset_percent, nb_samples, int(seed))
+        scoring = ScoringOptions(batch_size, baseline_mode, operator, activation)
+        super().__init__(model, inputs, targets, scoring)
+        if len(self.samples.shape) > 3:
             raise ValueError(
                 f"The inputs have shape {('N', *self.samples.shape)}; MuFidelity takes images "
                 "(N, H, W, C), time series (N, T, W) and tabular data (N, W)."
             )
-        # past the constructor of Xplique's MuFidelity, which scores the model as it is then
-        super(xplique.metrics.MuFidelity, self).__init__(
-            model=model,
-            inputs=probe[0],
-            targets=probe[1],
-            batch_size=None,
-            operator=operator,
-            activation=activation,
-        )
-        self.grid_size = grid_size or probe[0].shape[1]
+        self.grid_size = grid_size or self.samples.shape[0]
         self.subset_percent = subset_percent
-        self.baseline_mode = baseline_mode
         self.nb_samples = nb_samples
+        self.nb_steps = int(np.clip(nb_samples // _MASKS_OF_A_STEP, 1, _MOST_STEPS))
         self.seed = int(seed) % (2**31 - 1)
-        self._raw_model = model
-        self._keep(batch_size)
         self._cells = self._super_pixels()
         self._nb_cells = int(self._cells.max()) + 1
-        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._cache: dict[int, _Predictions] = {}
         self._cached_weights: int | None = None
+        self._last_base: tuple[Batch | None, np.ndarray] = None, np.empty(0)
+
+    def options(self) -> dict[str, Any]:
+        """What the metric was built with, but model and data."""
+        return {**vars(self.scorer.options), **asdict(self.masks)}
+
+    def takes(self, steps: Steps | None) -> bool:
+        """Masks may be shared out to any number of steps, if there are enough for each."""
+        return steps is None or self.takes_total(steps.total)
+
+    def takes_total(self, nb_steps: int) -> bool:
+        """Whether there are masks for so many steps: correlations of few are nearer to 0."""
+        return self.nb_samples // nb_steps >= _MASKS_OF_A_STEP
+
+    def nb_rows(self, nb_maps: int, share: float) -> int:
+        """Number of perturbed inputs of a sample with so many maps, for a share of the steps."""
+        return round(share * self.nb_samples) + 1
 
     def evaluate_per_image(self, explanations: tf.Tensor | np.ndarray) -> np.ndarray:
         """
@@ -148,15 +155,11 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
             If the explanations are not as many or as large as the inputs, or hold NaN.
         """
         self.forget_if_changed()
-        found = []
-        for positions, inputs, targets, part in self._explained_batches(explanations):
-            drops, sums = self.batch_terms(positions, inputs, targets, part[np.newaxis])
-            found.append(rank_correlation(drops, sums)[0])
-        return np.concatenate(found)
+        return super().evaluate_per_image(explanations)
 
     def forget_if_changed(self) -> None:
         """Forget the predictions if the model's weights have changed."""
-        weights = weights_checksum(self._raw_model)
+        weights = weights_checksum(self.raw_model)
         if weights != self._cached_weights:
             self._cache.clear()
         self._cached_weights = weights
@@ -181,46 +184,59 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
         shape = (*spatial, 1) if len(self.samples.shape) == 3 else spatial
         return kept.reshape(*kept.shape[:2], *shape)
 
-    def batch_terms(
-        self, positions: np.ndarray, inputs: np.ndarray, targets: np.ndarray, maps: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def parts(self, batch: Batch, maps: np.ndarray, steps: Steps | None = None) -> Parts:
         """
-        What is correlated, for several explanations of each sample of a batch.
+        Correlations of K maps of each sample, which share masks and predictions.
 
         Parameters
         ----------
-        positions
-            Positions of the B samples in the data.
-        inputs
-            Inputs of shape (B, ...).
-        targets
-            Targets of shape (B, ...).
+        batch
+            B samples.
         maps
-            K explanations of each input, of shape (K, B, ...).
+            Explanations of shape (K, B, ...).
+        steps
+            Steps to estimate the correlations from, where a step is a share of the masks: the only
+            ones whose predictions are computed. None for all.
 
         Returns
         -------
-        drops
-            Drops of the score, of shape (B, nb_samples).
-        sums
-            Sums of attributions, of shape (K, B, nb_samples).
+        parts
+            The scores and their halves, of shape (3, K, B). A correlation of few masks is a little
+            nearer to 0 than that of all.
         """
         flat = self._flattened(maps)
-        check_no_nan(flat, positions)
-        base, perturbed = self._predictions(positions, inputs, targets)
+        check_no_nan(flat, batch.positions)
+        chosen = self._masks_of(len(batch.positions), steps)
+        base, perturbed = self._predictions(batch, chosen)
+        drops = base[:, np.newaxis] - perturbed
+        sums = self._sums(flat, batch.positions, chosen)
+        halves = (slice(None), slice(None, None, 2), slice(1, None, 2))
+        found = [rank_correlation(drops[:, half], sums[..., half]) for half in halves]
+        return {self.name: np.stack(found)}
+
+    def _masks_of(self, nb_inputs: int, steps: Steps | None) -> np.ndarray:
+        """Numbers of the masks to look at, of shape (B, number of masks)."""
+        nb_masks = 0 if steps is None else self.nb_samples // steps.total
+        if steps is None or not self.takes(steps):
+            return np.tile(np.arange(self.nb_samples), (nb_inputs, 1))
+        # every total-th one: masks are drawn alike
+        places = steps.chosen[..., np.newaxis] + steps.total * np.arange(nb_masks)
+        return np.sort(places.reshape(nb_inputs, -1), axis=-1)
+
+    def _sums(self, flat: np.ndarray, positions: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Sums of attributions over the dropped super-pixels, of shape (K, B, masks)."""
         # pixels side by side by super-pixel, each summed at once
         order = np.argsort(self._cells, kind="stable")
         starts = np.searchsorted(self._cells[order], np.arange(self._nb_cells))
         cells = np.add.reduceat(flat[..., order], starts, axis=-1, dtype=np.float64)
-        sums = np.empty((*flat.shape[:2], self.nb_samples))
+        sums = np.empty((*flat.shape[:2], chosen.shape[1]))
         for part in slices(len(positions), max(1, 2**23 // (self.nb_samples * self._nb_cells))):
-            dropped = ~self._kept(positions[part])
-            sums[:, part] = np.swapaxes(
-                np.swapaxes(cells[:, part], 0, 1) @ np.swapaxes(dropped, 1, 2).astype(np.float64),
-                0,
-                1,
+            kept = np.take_along_axis(
+                self._kept(positions[part]), chosen[part][..., np.newaxis], axis=1
             )
-        return base[:, np.newaxis] - perturbed, sums
+            dropped = np.swapaxes(~kept, 1, 2).astype(np.float64)
+            sums[:, part] = np.swapaxes(np.swapaxes(cells[:, part], 0, 1) @ dropped, 0, 1)
+        return sums
 
     def _super_pixels(self) -> np.ndarray:
         """The super-pixel of each pixel, as the nearest-neighbour resize of Xplique has them."""
@@ -254,61 +270,76 @@ class MuFidelity(PerImageMetric, xplique.metrics.MuFidelity):
             )
         return values.reshape(*values.shape[:2], -1)
 
-    def _predictions(self, positions, inputs, targets) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of the inputs, of shape (B,), and of all perturbed inputs, (B, nb_samples)."""
-        images = tf.constant(inputs.reshape(len(inputs), len(self._cells), -1))
-        base = self._retrying(self._base_scores, images, targets)
-        known = [self._cache.get(int(position)) for position in positions]
-        changed = np.array(
-            [
-                found is None or not np.isclose(found[0], b, 1e-5, 1e-7)
-                for found, b in zip(known, base)
-            ]
+    def _predictions(self, batch: Batch, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the inputs (B,), and of those perturbed by the chosen masks (B, masks)."""
+        images = tf.constant(batch.inputs.reshape(len(batch.inputs), len(self._cells), -1))
+        # once for all maps of a batch
+        if self._last_base[0] is not batch:
+            self._last_base = batch, self.scorer.retrying(self._base_scores, images, batch.targets)
+        base = self._last_base[1]
+        cached = [self._cached(int(p), score) for p, score in zip(batch.positions, base)]
+        missing = np.stack(
+            [np.isin(masks, one.masks, invert=True) for one, masks in zip(cached, chosen)]
         )
-        if changed.any():
-            images, targets = images[changed], targets[changed]
-            part = positions[changed]
-            baselines = self._batch_baselines(part, inputs[changed])
-            perturbed = self._retrying(self._perturbed_scores, images, baselines, targets, part)
-            for position, score, scores in zip(positions[changed], base[changed], perturbed):
-                self._cache[int(position)] = score, scores
-        found = [self._cache[int(position)] for position in positions]
-        return np.stack([pair[0] for pair in found]), np.stack([pair[1] for pair in found])
+        wanted = np.flatnonzero(missing.any(axis=1))
+        if len(wanted):
+            part = Batch(*(values[wanted] for values in batch))
+            baselines = self.scorer.baselines(part).reshape(len(wanted), len(self._cells), -1)
+            # of a sample that lacks one mask, all that are asked for
+            perturbed = self.scorer.retrying(
+                self._perturbed_scores,
+                tf.gather(images, wanted),
+                tf.constant(baselines),
+                part.targets,
+                part.positions,
+                chosen[wanted],
+            )
+            for index, scores in zip(wanted, perturbed):
+                cached[index] = cached[index].extended(chosen[index], scores)
+                self._cache[int(batch.positions[index])] = cached[index]
+        found = [one.scores[np.searchsorted(one.masks, m)] for one, m in zip(cached, chosen)]
+        return np.array([one.base for one in cached]), np.stack(found)
 
-    def _batch_baselines(self, positions: np.ndarray, inputs: np.ndarray) -> tf.Tensor:
-        value: Any = self.baseline_mode
-        if callable(value):
-            value = np.asarray(value(tf.constant(inputs[:, np.newaxis])))
-            value = value[:, 0] if value.ndim == inputs.ndim + 1 else value
-        elif np.ndim(value) == inputs.ndim and len(value) == len(self.samples):
-            value = np.asarray(value)[positions]
-        value = checked_baseline(value, inputs.shape)
-        return tf.constant(value.reshape(len(inputs), len(self._cells), -1))
-
-    def probe_baseline(self) -> np.ndarray:
-        """What stands for the first input, of shape (1, ...)."""
-        inputs = self.samples.probe[0]
-        return self._batch_baselines(np.arange(1), inputs).numpy().reshape(inputs.shape)
+    def _cached(self, position: int, base: float) -> _Predictions:
+        """What is known of a sample, unless the model scores it otherwise by now."""
+        found = self._cache.get(position)
+        if found is None or not np.isclose(found.base, base, 1e-5, 1e-7):
+            return _Predictions(base, np.empty(0, int), np.empty(0, np.float32))
+        return found
 
     def _base_scores(self, images, targets) -> np.ndarray:
         found = [
-            self._predict(_as_they_are, targets[part], images[part])
-            for part in slices(len(targets), self._nb_rows)
+            self.scorer.predict(_as_they_are, targets[part], images[part])
+            for part in slices(len(targets), self.scorer.nb_rows)
         ]
         return np.concatenate([scores.reshape(-1) for scores in found])
 
-    def _perturbed_scores(self, images, baselines, targets, positions) -> np.ndarray:
-        scores = np.empty((len(positions), self.nb_samples), np.float32)
-        subsets = slices(self.nb_samples, self._nb_rows)
+    def _perturbed_scores(self, images, baselines, targets, positions, chosen) -> np.ndarray:
+        nb_masks, nb_rows = chosen.shape[1], self.scorer.nb_rows
+        scores = np.empty(chosen.shape, np.float32)
         cells = tf.constant(self._cells)
-        for part in slices(len(targets), max(1, self._nb_rows // self.nb_samples)):
-            kept = self._kept(positions[part])
-            for few in subsets:
-                found = self._predict(
+        for part in slices(len(targets), max(1, nb_rows // nb_masks)):
+            kept = np.take_along_axis(
+                self._kept(positions[part]), chosen[part][..., np.newaxis], axis=1
+            )
+            for few in slices(nb_masks, nb_rows):
+                found = self.scorer.predict(
                     _perturb, targets[part], images[part], baselines[part], kept[:, few], cells
                 )
                 scores[part, few] = found[0]
         return scores
+
+
+class _Predictions(NamedTuple):
+    """Scores of a sample, and of it perturbed by some masks, in the order of their numbers."""
+
+    base: float
+    masks: np.ndarray
+    scores: np.ndarray
+
+    def extended(self, masks: np.ndarray, scores: np.ndarray) -> _Predictions:
+        numbers, first = np.unique(np.concatenate([self.masks, masks]), return_index=True)
+        return _Predictions(self.base, numbers, np.concatenate([self.scores, scores])[first])
 
 
 def rank_correlation(drops: np.ndarray, sums: np.ndarray) -> np.ndarray:

@@ -19,7 +19,9 @@ from ..spectrum import (
 
 
 class _MapMeasure(BaseComplexityMetric):
-    """A measure of each map, of `xplique_forgrad.spectrum`."""
+    """A measure of each map, of `xplique_forgrad.spectrum`; an objective of a search, too."""
+
+    higher_is_better = False
 
     def __init__(self, batch_size: int = 32, rectify: str | None = None):
         super().__init__(batch_size)

@@ -1,0 +1,96 @@
+"""
+What a model's outputs are, and warnings of scores that are none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._models import call_model, kind_of_outputs
+from .._notices import notify
+from .._samples import Batch, Samples
+from ._options import ScoringOptions
+from ._scorer import Scorer
+
+# images that tell the range of the inputs
+_NB_LOOKED_AT = 32
+
+
+def check_scores(model: Any, samples: Samples, scorer: Scorer) -> bool:
+    """
+    Warn of a softmax on a softmax, of logits taken for scores, and of a baseline out of range.
+
+    Parameters
+    ----------
+    model
+        The model without the activation.
+    samples
+        Inputs and targets.
+    scorer
+        Scores the inputs.
+
+    Returns
+    -------
+    are_probabilities
+        Whether scores are probabilities, as far as is known.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are not of shape (N, classes) and no operator says what to score.
+    """
+    batch = next(iter(samples.batches(_NB_LOOKED_AT, _first(samples))))
+    _check_baseline(batch, scorer)
+    if scorer.options.operator is not None:
+        return scorer.options.activation is not None
+    outputs = call_model(model, batch.inputs[:2])
+    several = isinstance(outputs, (list, tuple, dict))
+    if several or np.ndim(outputs) != 2:
+        given = f"{len(outputs)} outputs" if several else f"outputs of shape {outputs.shape}"
+        raise ValueError(
+            f"The model gives {given} instead of (N, classes); say what to score by `operator=`, "
+            "for instance operator='semantic segmentation', or lambda model, x, y: "
+            "tf.reduce_sum(model(x)[0] * y, axis=-1)."
+        )
+    outputs = np.asarray(outputs)
+    kind = kind_of_outputs(model, outputs)
+    _check_activation(kind, outputs, batch.targets, scorer.options)
+    return kind != "logits" or scorer.options.activation is not None
+
+
+def _check_activation(
+    kind: str, outputs: np.ndarray, targets: np.ndarray, options: ScoringOptions
+) -> None:
+    if kind != "logits" and options.activation is not None:
+        notify(
+            f"The model's outputs are probabilities already ({kind}), and "
+            f"activation={options.activation!r} squashes them again: scores differ far less than "
+            "they should. Leave `activation` to None, or give a model of logits."
+        )
+    are_classes = outputs.shape[1] > 1 and np.isin(targets, (0, 1)).all()
+    if kind == "logits" and options.activation is None and are_classes:
+        notify(
+            "The model's outputs are no probabilities, and `activation` is None: scores are "
+            "logits, which have no common scale over images. Give activation='softmax' (or "
+            "'sigmoid') unless you mean that."
+        )
+
+
+def _check_baseline(batch: Batch, scorer: Scorer) -> None:
+    baselines = scorer.baselines(batch)
+    low, high = float(batch.inputs.min()), float(batch.inputs.max())
+    margin = 0.1 * (high - low)
+    found = float(baselines.min()), float(baselines.max())
+    if found[0] < low - margin or found[1] > high + margin:
+        notify(
+            f"`baseline_mode` gives values from {found[0]:.4g} to {found[1]:.4g}, outside those of "
+            f"the inputs, {low:.4g} to {high:.4g}: give it in the units of the inputs, after "
+            "preprocessing."
+        )
+
+
+def _first(samples: Samples) -> np.ndarray | None:
+    length = samples.known_length
+    return None if length is None else np.arange(min(length, _NB_LOOKED_AT))
