@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from planted import bump, planted_scores
 
-from xplique_forgrad.search.statistics import (
+from xplique_forgrad.search._gains import (
     best_index,
     compare_with,
     cross_fitted,

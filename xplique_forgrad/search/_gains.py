@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from .._statistics import standard_error
+
 LEVEL = 0.95
 NB_FOLDS = 5
 NB_RESAMPLES = 2000
@@ -73,14 +75,14 @@ def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
     mean = float(np.mean(differences))
     if nb_images < 2:
         return Gain(mean, np.nan, np.nan, np.nan, nb_images)
-    error = float(np.std(differences, ddof=1) / np.sqrt(nb_images))
+    error = float(standard_error(differences))
     if np.ptp(differences) == 0:
         return Gain(mean, mean, mean, 0.0, nb_images)
     rng = np.random.default_rng(seed)
     found, size = [], int(np.clip(2**22 // nb_images, 1, NB_RESAMPLES))
     for _ in range(-(-NB_RESAMPLES // size)):
         resampled = differences[rng.integers(nb_images, size=(size, nb_images))]
-        errors = resampled.std(axis=1, ddof=1) / np.sqrt(nb_images)
+        errors = standard_error(resampled)
         # a resample of few images may hold one of them alone
         found.append((resampled.mean(axis=1) - mean) / np.maximum(errors, 1e-3 * error))
     low, high = np.quantile(np.concatenate(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -220,19 +222,18 @@ def compare_with(best: int, scores: np.ndarray) -> Comparison:
         Three arrays of shape (K,).
     """
     differences = scores - scores[best]
-    numbers = np.sum(~np.isnan(differences), axis=1)
-    found = np.full((3, len(scores)), np.nan)
-    for index, (values, number) in enumerate(zip(differences, numbers)):
-        if not number:
-            continue
-        values = values[~np.isnan(values)]
-        mean = found[0, index] = np.mean(values)
-        if number < 2:
-            continue
-        error = found[1, index] = np.std(values, ddof=1) / np.sqrt(number)
-        if error > 0:
-            found[2, index] = stats.t.cdf(mean / error, number - 1)
-        else:
-            found[2, index] = float(mean >= 0)
-    found[2, best] = 1.0
-    return Comparison(*found)
+    known = ~np.isnan(differences)
+    numbers = known.sum(axis=1)
+    means = np.divide(
+        np.sum(differences, axis=1, where=known),
+        numbers,
+        out=np.full(len(scores), np.nan),
+        where=numbers > 0,
+    )
+    errors = standard_error(differences)
+    # without a spread there is no test: no worse is as good
+    p_values = np.where(errors == 0, (means >= 0).astype(float), np.nan)
+    tested = errors > 0
+    p_values[tested] = stats.t.cdf(means[tested] / errors[tested], numbers[tested] - 1)
+    p_values[best] = 1.0
+    return Comparison(means, errors, p_values)
