@@ -19,18 +19,19 @@ ALLOWED = {
     "_statistics": set(),
     "filtering": {"_checks", "_notices"},
     "plots": {"_statistics"},
-    "_samples": set(),
-    "_gradients": {*SHARED, "_samples"},
+    "_models": set(),
+    "_samples": {"_models"},
+    "_gradients": {*SHARED, "_models", "_samples"},
     "spectrum": {*SHARED, "filtering"},
     "theory": {*SHARED, "filtering"},
     "linearization": {*SHARED, "filtering", "_gradients", "_samples"},
     # plots: only Diagnosis.plot, when it is called
     "layers": {*SHARED, "filtering", "_gradients", "plots", "_samples", "spectrum"},
-    "metrics": {*SHARED, "filtering", "_samples", "spectrum"},
-    "explainer": {*SHARED, "filtering", "_samples"},
+    "metrics": {*SHARED, "filtering", "_models", "_samples", "spectrum"},
+    "explainer": {*SHARED, "filtering", "_models", "_samples"},
     # plots: only SigmaSearch.plot, when it is called
-    "search": {*SHARED, "filtering", "_samples", "metrics", "plots"},
-    "optimizer": {*SHARED, "filtering", "_samples", "search"},
+    "search": {*SHARED, "filtering", "_models", "_samples", "metrics", "plots"},
+    "optimizer": {"_notices", "search"},
     "registration": {"filtering", "explainer", "metrics"},
     "demo": {"filtering", "optimizer", "plots"},
     # names first; rooms as a whole when they are asked for
@@ -64,6 +65,34 @@ def test_imports_point_down_the_data_flow():
         for level, name in imports(path):
             if level == depth:
                 assert name.split(".")[0] in ALLOWED[module], f"{path} imports {name}"
+
+
+# the search's own modules: each imports only those before it
+SEARCH = (
+    *("_seeds", "_description", "_record", "_gains", "_candidates", "racing", "_settings"),
+    *("_board", "_checkpoint", "objectives", "_panel", "_loop", "_callbacks", "_setup"),
+    *("_summary", "_result", "_run", "__init__"),
+)
+
+
+def test_a_search_goes_through_its_modules_once():
+    assert sorted(SEARCH) == sorted(path.stem for path in (ROOT / "search").glob("*.py"))
+    for path in (ROOT / "search").glob("*.py"):
+        before = SEARCH[: SEARCH.index(path.stem)]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                assert node.module in before, f"{path.stem} imports {node.module}"
+
+
+def test_a_race_knows_nothing_of_images_models_or_files():
+    allowed = {"__future__", "itertools", "collections", "typing", "numpy", "scipy", "dataclasses"}
+    for module in ("racing", "_gains"):
+        found = {
+            (level, name.split(".")[0]) for level, name in imports(ROOT / f"search/{module}.py")
+        }
+        own = {name for level, name in found if level}
+        assert own <= {"_gains", "_statistics"}
+        assert {name for level, name in found if not level} <= allowed
 
 
 def test_the_filter_needs_nothing_of_xplique():

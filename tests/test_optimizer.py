@@ -7,6 +7,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from test_search import small_model
 from xplique.attributions import GradientInput, GuidedBackprop, Saliency
 
@@ -96,7 +97,7 @@ def test_early_stopping_ends_the_race_and_the_winner_is_judged(data):
 
 
 def test_a_stop_within_an_exhaustive_search_keeps_what_was_scored(data, monkeypatch):
-    monkeypatch.setattr("xplique_forgrad.search.engine._GROUP_IMAGES", 8)
+    monkeypatch.setattr("xplique_forgrad.search._loop._GROUP_IMAGES", 8)
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -214,11 +215,18 @@ def test_a_diverged_epoch_does_not_end_the_training(data):
         history = model.fit(*data, epochs=2, verbose=0, callbacks=[follow]).history
     assert np.isnan(history["forgrad_sigma"]).all()
     assert follow.result is None
+    # nor where the only search comes after an early stop
+    follow = SigmaOptimizer(
+        Saliency(model), sigmas=[2], validation_data=pair, operator=overflowing, every=None
+    )
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=1e9)
+    with pytest.warns(UserWarning, match="No cutoff after epoch"):
+        model.fit(*data, epochs=9, verbose=0, callbacks=[follow, stop])
 
 
 def test_training_needs_validation_data(data):
     model = compiled()
-    for mistake in ({"sigmas": [100]}, {"steps": 0}):
+    for mistake in ({"sigmas": [100]}, {"max_percentage_perturbed": 0.001}):
         recorder = Recorder()
         follow = SigmaOptimizer(Saliency(model), validation_data=data, every=None, **mistake)
         with pytest.raises(ValueError, match=next(iter(mistake))):
@@ -230,6 +238,68 @@ def test_training_needs_validation_data(data):
         model.fit(*data, verbose=0, callbacks=[SigmaOptimizer(Saliency(model))])
     with pytest.raises(ValueError, match="by `model=`"):
         SigmaOptimizer(Saliency).search(*data)
+
+
+def test_nothing_of_a_training_is_left_for_a_search(data):
+    model, pair = compiled(), (data[0][:9], data[1][:9])
+    of_class = SigmaOptimizer(Saliency, sigmas=[2], validation_data=pair)
+    model.fit(*data, epochs=1, verbose=0, callbacks=[of_class])
+    with pytest.raises(ValueError, match="by `model=`"):
+        of_class.search(*pair)
+    other = small_model(seed=1)
+    follow = SigmaOptimizer(Saliency(model), sigmas=[2], validation_data=pair)
+    model.fit(*data, epochs=1, verbose=0, callbacks=[follow])
+    follow.explainer = Saliency(other)
+    search = follow.search(*pair, verbose=0)
+    alone = SigmaOptimizer(Saliency(other), sigmas=[2]).search(*pair, verbose=0)
+    np.testing.assert_array_equal(search.scores, alone.scores)
+
+
+def test_progress_moves_within_a_group_and_says_where_it_resumes(
+    tmp_path, monkeypatch, data, capsys
+):
+    """A group of 64 images is no single step: 378 passes an image may take minutes."""
+    monkeypatch.setattr("xplique_forgrad.search._loop._PART_VALUES", 1)
+    recorder, path = Recorder(), tmp_path / "search.checkpoint"
+    optimizer = SigmaOptimizer(Saliency(small_model()), sigmas=[1, 2, 4, 8], strategy="exhaustive")
+
+    class Stopped(Exception):
+        pass
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 70:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        optimizer.search(*data, callbacks=[Stop()], checkpoint=path, verbose=0)
+    optimizer.search(*data, callbacks=[recorder], checkpoint=path, verbose=2)
+    assert recorder.calls.count("batch") >= 120
+    printed = capsys.readouterr().out
+    nb_done = int(printed.split("Resumed at ")[1].split(" of 120 images")[0])
+    assert 30 < nb_done < 120
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path, data):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    optimizer, path = SigmaOptimizer(Saliency(small_model()), sigmas=[2]), tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt, match=f"its state is in {path}. Call search again"):
+        optimizer.search(*data, callbacks=[Interrupt()], checkpoint=path, verbose=0)
+    with pytest.raises(KeyboardInterrupt, match=r"nothing of it is kept.*checkpoint="):
+        optimizer.search(*data, callbacks=[Interrupt()], verbose=0)
+    found = optimizer.search(*data, checkpoint=path, verbose=0)
+    expected = optimizer.search(*data, verbose=0)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_a_dataset_with_a_checkpoint_says_nothing_of_eager_execution(tmp_path, data, recwarn):
+    dataset = tf.data.Dataset.from_tensor_slices(data).batch(16)
+    optimizer = SigmaOptimizer(Saliency(small_model()), sigmas=[2], activation="softmax")
+    optimizer.search(dataset, checkpoint=tmp_path / "search.checkpoint", verbose=0)
+    assert not [str(w.message) for w in recwarn if "eager" in str(w.message)]
 
 
 def test_searches_in_a_row_leave_nothing_behind(data, caplog):

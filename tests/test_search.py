@@ -14,8 +14,8 @@ import xplique.metrics
 from xplique.attributions import GradientInput, Saliency, SmoothGrad
 
 from xplique_forgrad import Faithfulness, FORGrad, MuFidelity, SigmaOptimizer, forgrad
-from xplique_forgrad.search import Candidate, default_sigmas
-from xplique_forgrad.search.candidates import filtered_maps, neighbours
+from xplique_forgrad.search import Candidate, _checkpoint, _loop, default_sigmas
+from xplique_forgrad.search._candidates import filtered_maps, neighbours
 
 
 def small_model(shape=(16, 16, 3), seed=0):
@@ -28,6 +28,13 @@ def small_model(shape=(16, 16, 3), seed=0):
             keras.layers.Dense(3),
         ]
     )
+
+
+def small_parts(monkeypatch):
+    """Groups of 8 images, in parts of a few model batches, each written at once."""
+    monkeypatch.setattr(_loop, "_GROUP_IMAGES", 8)
+    monkeypatch.setattr(_loop, "_PART_VALUES", 1)
+    monkeypatch.setattr(_checkpoint, "_PERIOD", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +162,12 @@ def test_no_filter_can_win(model, data):
     inputs, targets = data
 
     def operator(model, inputs, targets):
-        # falls with the first pixel alone: any blur of the map costs
+        # falls with one pixel alone, which a blur puts behind the broad patch
         return inputs[:, 3, 5, 0]
 
     explanations = np.zeros((70, 16, 16, 1))
     explanations[:, 3, 5] = 1
+    explanations[:, 8:14, 8:14] = 0.5
     optimizer = exhaustive(None, "deletion", model=model, operator=operator, window="gaussian")
     search = optimizer.search(inputs + 1, targets, explanations, verbose=0)
     assert search.best_sigma is None
@@ -266,7 +274,7 @@ class InterruptedExplainer(SmoothGrad):
 
 @pytest.mark.parametrize("strategy", ["racing", "exhaustive"])
 def test_an_interrupted_search_goes_on(tmp_path, monkeypatch, model, data, strategy):
-    monkeypatch.setattr("xplique_forgrad.search.engine._GROUP_IMAGES", 8)
+    small_parts(monkeypatch)
     options = {
         "sigmas": [1, 3, 6],
         "strategy": strategy,
@@ -306,16 +314,16 @@ import numpy as np
 from xplique.attributions import SmoothGrad
 from test_search import small_model
 from xplique_forgrad import SigmaOptimizer
-from xplique_forgrad.search import engine, files
+from xplique_forgrad.search import _checkpoint, _loop
 
-replace = os.replace
-engine._GROUP_IMAGES = 8
-def killed(source, target, calls=[]):
-    calls.append(target)
-    if len(calls) == 4:
-        os.kill(os.getpid(), signal.SIGKILL)  # the new state is written beside the old one
-    replace(source, target)
-files.os.replace = killed
+_loop._GROUP_IMAGES, _loop._PART_VALUES, _checkpoint._PERIOD = 8, 1, 0.0
+flush = _checkpoint.Checkpoint.flush
+def killed(self, calls=[]):
+    calls.append(None)
+    if len(calls) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)  # a block is on its way
+    flush(self)
+_checkpoint.Checkpoint.flush = killed
 rng = np.random.default_rng(0)
 inputs = rng.uniform(size=(70, 16, 16, 3)).astype(np.float32)
 targets = np.eye(3, dtype=np.float32)[rng.integers(3, size=70)]
@@ -336,7 +344,7 @@ def test_a_killed_search_ends_with_the_same_bits(tmp_path, monkeypatch, model, d
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
     assert path.exists()
-    monkeypatch.setattr("xplique_forgrad.search.engine._GROUP_IMAGES", 8)
+    small_parts(monkeypatch)
 
     def search(checkpoint):
         explainer = SmoothGrad(model, nb_samples=3, noise=0.5)
@@ -433,9 +441,11 @@ def test_functions_are_told_apart_by_what_they_do(tmp_path, model, data):
 
 def test_torn_and_foreign_files_are_refused(checkpoint, tmp_path, model, data):
     whole = checkpoint.read_bytes()
+    middle = len(whole) // 2
     foreign = {
-        "torn": whole[: len(whole) // 2],
-        "flipped": whole[:300] + bytes([whole[300] ^ 255]) + whole[301:],
+        "torn beginning": whole[:300],
+        "flipped beginning": whole[:300] + bytes([whole[300] ^ 255]) + whole[301:],
+        "flipped": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
         "empty": b"",
         "text": b"these are no numbers",
         "json": json.dumps({"scores": []}).encode(),
@@ -448,6 +458,22 @@ def test_torn_and_foreign_files_are_refused(checkpoint, tmp_path, model, data):
         with pytest.raises(ValueError, match="is no checkpoint of a search, or a torn one"):
             optimizer.search(*data, checkpoint=checkpoint, verbose=0)
         assert checkpoint.read_bytes() == content
+
+
+def test_a_torn_end_is_scored_again(checkpoint, model, data, monkeypatch):
+    """Killed at 20 places, a search goes on from the last whole block, with the same bits."""
+    whole = checkpoint.read_bytes()
+    expected = SigmaOptimizer(Saliency(model), sigmas=[2]).search(*data, verbose=0)
+    first = whole.index(b"\n") + 1
+    beginning = first + 8 + int.from_bytes(whole[first : first + 4], "little")
+    places = np.random.default_rng(0).integers(beginning, len(whole), 20)
+    for length in (len(whole) - 1, *places):
+        checkpoint.write_bytes(whole[:length])
+        optimizer = SigmaOptimizer(Saliency(model), sigmas=[2])
+        found = optimizer.search(*data, checkpoint=checkpoint, verbose=0)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert found.nb_evaluations == expected.nb_evaluations
+        assert checkpoint.read_bytes() == whole
 
 
 def nan_without_upper_half(inputs):
@@ -481,9 +507,10 @@ def test_a_winner_that_fails_where_it_is_judged_is_replaced(data):
 
     _, held_out = split_images(70, seed=0)
     explanations = 10 * np.random.default_rng(0).uniform(size=(70, 16, 16, 1))
-    marked = inputs.copy()
-    marked[held_out, 0, 0, 0] = 5.0
-    explanations[held_out] += 3 * (np.arange(16) < 8)[None, :, None, None]
+    # a smooth map of these inserts the lower half first, and the model overflows
+    is_lower = (np.arange(16) >= 8)[:, None, None]
+    explanations[held_out] += 3 * is_lower
+    explanations[np.setdiff1d(np.arange(70), held_out)] += 3 * ~is_lower
 
     def model(perturbed):
         scores = nan_without_upper_half(perturbed)
@@ -492,16 +519,17 @@ def test_a_winner_that_fails_where_it_is_judged_is_replaced(data):
         return scores * 0 - rough[:, None]
 
     options = {"sigmas": [1], "model": model, "objective": "insertion"}
-    search = SigmaOptimizer(None, **options).search(marked, targets, explanations, verbose=0)
+    search = SigmaOptimizer(None, **options).search(inputs, targets, explanations, verbose=0)
     failed = search.candidates[2]
     assert failed.sigma == 1
     assert search.nb_failures[2] > 0
+    assert not np.isnan(search.scores[2, np.setdiff1d(np.arange(70), held_out)]).all()
     assert search.best_candidate != failed
     assert np.isfinite(search.held_out_score)
 
 
 def test_candidates_that_each_fail_somewhere_are_compared_where_none_does():
-    from xplique_forgrad.search.statistics import best_index
+    from xplique_forgrad.search._gains import best_index
 
     scores = np.tile([[1.0], [3.0], [2.0]], 9)
     scores[[0, 1, 2], [3, 4, 5]] = np.nan
@@ -562,7 +590,8 @@ def test_one_class_and_an_explainer_of_constant_maps(data):
         ({"objective": {"insertion": 0}}, "other than 0"),
         ({"objective": len}, "`mode` is None"),
         ({"mode": "max"}, "direction of 'faithfulness' is known"),
-        ({"objective": len, "mode": "max", "refine": True}, "named objectives"),
+        ({"objective": len, "mode": "max", "report": ["insertion"]}, "that score each image"),
+        ({"objective": len, "mode": "up"}, "`mode` is 'up'"),
         ({"strategy": "halving"}, "`strategy` is 'halving'"),
         ({"sigmas": []}, None),
         ({"sigmas": [0, 2]}, "positive cutoffs"),
@@ -582,7 +611,7 @@ def test_one_class_and_an_explainer_of_constant_maps(data):
 def test_bad_settings(model, arguments, message):
     if message is None:
         search = exhaustive(Saliency(model), **arguments)
-        assert search.sigmas == ()
+        assert search.asked.options.sigmas == ()
         return
     with pytest.raises(ValueError, match=message):
         SigmaOptimizer(Saliency(model), **arguments)
@@ -606,37 +635,3 @@ def test_bad_calls(model, data):
     bad[33] = np.nan
     with pytest.raises(ValueError, match="explanation of image 33 holds NaN"):
         SigmaOptimizer(None, model=model).search(inputs, targets, bad, verbose=0)
-
-
-def test_metrics_and_functions_score_as_a_whole(model, data):
-    inputs, targets = data[0][:12], data[1][:12]
-    explainer = GradientInput(model)
-    metric = xplique.metrics.AverageDropMetric(model, inputs, targets)
-    search = SigmaOptimizer(explainer, metric, sigmas=[2, 5], mode="min").search(
-        inputs, targets, verbose=0
-    )
-    maps = forgrad(explainer(inputs, targets), 5)
-    assert search.mean_scores[-1] == pytest.approx(metric(maps), abs=1e-6)
-    assert search.best == np.argmin(search.mean_scores)
-    assert search.gain_over_raw.verdict.startswith("no verdict")
-    # one score a candidate tells nothing apart
-    assert search.indistinguishable == search.candidates
-    assert "one score for all images" in search.verdict
-    assert "images: 12" in repr(search)
-
-    def roughness(maps):
-        return np.abs(np.diff(maps, axis=1)).mean(axis=(1, 2, 3))
-
-    search = SigmaOptimizer(explainer, roughness, sigmas=[1, 5], mode="min").search(
-        inputs, targets, verbose=0
-    )
-    assert search.best_sigma == 1
-    assert search.scores.shape == (4, 12)
-    assert search.gain_over_raw.verdict == "significant gain"
-    with pytest.raises(ValueError, match="must give one number"):
-        SigmaOptimizer(explainer, lambda maps: maps, mode="max").search(inputs, targets, verbose=0)
-    ours = Faithfulness(model, inputs, targets)
-    search = SigmaOptimizer(explainer, ours, sigmas=[2], mode="max").search(
-        inputs, targets, verbose=0
-    )
-    assert search.scores.shape == (3, 12)

@@ -1,6 +1,8 @@
 """SigmaSearch: what it derives from scores, and files that hold it whole."""
 
 import json
+import re
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +11,8 @@ from planted import bump, planted_scores
 
 from xplique_forgrad import SigmaSearch, forgrad
 from xplique_forgrad.search import Candidate
-from xplique_forgrad.search.statistics import best_index, cross_fitted
+from xplique_forgrad.search._gains import best_index, cross_fitted
+from xplique_forgrad.search._settings import Scoring, SearchOptions, Settings
 
 SIGMAS = [1.0, 2.0, 3.0, 4.0, 6.0, 9.0]
 CANDIDATES = (
@@ -32,15 +35,17 @@ def result(scores, higher_is_better=True, halves=None, scored=None):
         best=best_index(utility[:, ~np.isnan(utility).all(axis=0)]),
         held_out=cross_fitted(utility),
         nb_evaluations=1234,
-        settings={
-            "full_band": 11.0,
-            "nb_images": scores.shape[1],
-            "strategy": "exhaustive",
-            "seed": 0,
-            "axes": [1, 2],
-            "baseline_mode": 0.0,
-            "versions": {"xplique": "2.0.2"},
-        },
+        settings=Settings(
+            objective="faithfulness",
+            report=("insertion",),
+            options=SearchOptions(strategy="exhaustive"),
+            axes=(1, 2),
+            nb_images=scores.shape[1],
+            input_shape=(16, 16, 3),
+            full_band=11.0,
+            scoring=Scoring({"baseline_mode": 0.0, "activation": "softmax"}, scale=1.0),
+            versions={"xplique": "2.0.2"},
+        ),
     )
 
 
@@ -96,6 +101,59 @@ def test_verdicts(rng, scores):
     assert search.one_standard_error_sigma is None
     assert search.verdict == "Do not filter: the rectified map is best."
     assert search.gain_over_rectified.mean == 0
+
+
+def test_scores_that_do_not_vary_are_no_verdict(scores):
+    """All-zero maps, a constant model, an untrained one: 0.000 in every row."""
+    for flat in (0 * scores, 1e-5 * scores, np.tile(scores[:1], (len(scores), 1))):
+        search = result(flat)
+        assert not search.varies
+        assert search.verdict.startswith("No verdict: the scores do not vary")
+        assert "untrained" in search.verdict
+        assert "preprocessing" in search.verdict
+    assert result(scores).varies
+    # scores of no known scale, such as small regression outputs, may differ by less
+    search = result(1e-5 * scores)
+    scoring = replace(search.settings.scoring, scale=None)
+    small = replace(search, settings=replace(search.settings, scoring=scoring))
+    assert small.varies
+    assert small.verdict.startswith("Filter at sigma")
+
+
+def test_without_significance_it_says_how_many_images_would_tell(rng):
+    means = np.full(len(CANDIDATES), 0.4)
+    means[4] = 0.415
+    for seed in range(20):
+        search = result(planted_scores(np.random.default_rng(seed), means, 40))
+        if search.verdict.startswith("No significant gain") and "about" in search.verdict:
+            break
+    found = re.search(r"now ± ([\d.]+); about ([\d,]+) images .* to ± ([\d.]+)\)", search.verdict)
+    now, number, wanted = (float(text.replace(",", "")) for text in found.groups())
+    assert wanted < now
+    # widths fall with the root of the number
+    assert number == pytest.approx(40 * (now / wanted) ** 2, rel=0.15)
+
+
+def test_maps_of_another_size_are_not_filtered(scores):
+    search = result(scores)
+    assert search.filter(np.ones((3, 16, 16, 1))).shape == (3, 16, 16, 1)
+    for shape in ((3, 28, 28, 1), (3, 16, 17), (3, 16)):
+        with pytest.raises(ValueError, match="was found on maps of 16 x 16"):
+            search.filter(np.ones(shape))
+
+
+def test_the_settings_are_typed_and_may_be_read_by_name(scores):
+    settings = result(scores).settings
+    assert settings.axes == (1, 2)
+    assert settings["axes"] == [1, 2]
+    assert settings["strategy"] == settings.options.strategy == "exhaustive"
+    assert dict(settings)["baseline_mode"] == 0.0
+    assert settings.get("grid_size") is None
+    with pytest.raises(AttributeError):
+        settings.full_band = 3.0
+    with pytest.raises(KeyError):
+        settings["grid_size"]
+    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
 def test_a_filter_that_gains_nothing_over_the_raw_map_is_not_advised(rng):
@@ -186,7 +244,14 @@ def test_other_files_are_refused(tmp_path, scores, content):
 def test_it_reads_well(scores):
     search = result(scores)
     text, page = repr(search), search._repr_html_()
-    for word in ("Filter at sigma", "gain over raw", "held out", "not distinguishable", "1,234"):
+    for word in (
+        "Filter at sigma",
+        "gain over raw",
+        "held out",
+        "not distinguishable",
+        "1,234",
+        "softmax",
+    ):
         assert word in text
     assert "<table" in page
     assert "gain over rectified" in page

@@ -2,8 +2,10 @@
 The search for the cutoff that is most faithful, and the answer with its uncertainty.
 """
 
-from .candidates import Candidate, default_sigmas
-from .result import SigmaSearch
-from .statistics import Gain
+from ._candidates import Candidate, default_sigmas
+from ._gains import Gain
+from ._result import SigmaSearch
+from .objectives import Objective
+from .racing import Race
 
-__all__ = ["Candidate", "Gain", "SigmaSearch", "default_sigmas"]
+__all__ = ["Candidate", "Gain", "Objective", "Race", "SigmaSearch", "default_sigmas"]

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from .candidates import Candidate, filtered_maps
-from .files import load_record, save_record
-from .statistics import LEVEL, Comparison, Gain, compare_with, cross_fitted_gain, paired_gain
-from .summary import frame_of, html_of, means_of, summary_of
+from ._candidates import Candidate, filtered_maps
+from ._gains import LEVEL, Comparison, Gain, compare_with, cross_fitted_gain, paired_gain
+from ._record import load_record, save_record
+from ._settings import Settings
+from ._summary import frame_of, html_of, means_of, summary_of, verdict_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +50,7 @@ class SigmaSearch:
     nb_evaluations
         Number of inputs that the model was given to score them.
     settings
-        Settings of the search, versions and seed.
+        How it was found: typed fields, which may be read by name too, `settings["steps"]`.
     """
 
     objective: str
@@ -62,7 +63,7 @@ class SigmaSearch:
     best: int
     held_out: np.ndarray
     nb_evaluations: int
-    settings: dict[str, Any]
+    settings: Settings
 
     @property
     def best_candidate(self) -> Candidate:
@@ -95,7 +96,7 @@ class SigmaSearch:
     @property
     def is_whole(self) -> bool:
         """Whether the objective gave one score to all images together."""
-        return self.scores.shape[1] == 1 < self.settings["nb_images"]
+        return self.scores.shape[1] == 1 < self.settings.nb_images
 
     @property
     def nb_failures(self) -> np.ndarray:
@@ -173,22 +174,24 @@ class SigmaSearch:
         chosen = self._chosen_scores(self.scores)
         return float(np.nanmean(chosen)) if not np.isnan(chosen).all() else float("nan")
 
+    @cached_property
+    def varies(self) -> bool:
+        """
+        Whether the candidates differ in score at all: by 0.0005 or more for probabilities and rank
+        correlations, by a millionth of the largest score for others.
+        """
+        differences = np.abs(self.comparison.difference)
+        if np.isnan(differences).all():
+            return True
+        largest = float(np.nanmax(np.abs(self.scores)))
+        scale = self.settings.scoring.scale
+        least = 1e-6 * largest if scale is None else 5e-4 * scale
+        return float(np.nanmax(differences)) > least
+
     @property
     def verdict(self) -> str:
         """What to do, in a sentence: filter if that gains over the raw and the rectified map."""
-        gains = (self.gain_over_raw, self.gain_over_rectified)
-        if not self.best_candidate.is_filter:
-            return f"Do not filter: the {self.best_candidate} map is best."
-        if any(np.isnan(gain.low) for gain in gains):
-            why = "one score for all images" if self.is_whole else "too few images"
-            return f"sigma = {self.best_sigma:g} is best, without a verdict: {why}."
-        if all(gain.low > 0 for gain in gains):
-            return f"Filter at sigma = {self.best_sigma:g}: a significant gain over no filter."
-        if any(gain.high < 0 for gain in gains):
-            return (
-                f"Do not filter: sigma = {self.best_sigma:g} loses on images that did not choose."
-            )
-        return f"No significant gain: sigma = {self.best_sigma:g} is best, but may gain nothing."
+        return verdict_of(self)
 
     @cached_property
     def sigma_per_image(self) -> np.ndarray:
@@ -202,7 +205,7 @@ class SigmaSearch:
         family, sigmas = self._family
         utility = self._utility[family]
         known = (~np.isnan(utility)).any(axis=0)
-        overall = self.best_sigma or self.settings["full_band"]
+        overall = self.best_sigma or self.settings.full_band
         found = np.full(utility.shape[1], overall)
         found[known] = sigmas[np.nanargmax(utility[:, known], axis=0)]
         return found
@@ -227,7 +230,7 @@ class SigmaSearch:
             for choosing, judging in ((0, 1), (1, 0)):
                 chosen = np.nanargmax(halves[choosing], axis=0)
                 gains += (halves[judging, chosen, columns] - reference[judging]) / 2
-        return paired_gain(gains, self.settings.get("seed", 0))
+        return paired_gain(gains, self.settings.seed)
 
     def filter(self, explanations: Any) -> tf.Tensor:
         """
@@ -242,9 +245,21 @@ class SigmaSearch:
         -------
         explanations_filtered
             Maps of the same shape and dtype.
+
+        Raises
+        ------
+        ValueError
+            If the maps have other sizes along the filtered axes.
         """
         explanations = tf.convert_to_tensor(explanations)
-        axes = self.settings["axes"]
+        axes, wanted = self.settings.axes, self.settings.map_sizes
+        found = tuple(explanations.shape[axis] for axis in axes if axis < explanations.shape.rank)
+        if found != wanted:
+            raise ValueError(
+                f"The maps have shape {tuple(explanations.shape)}, and the cutoff was found on "
+                f"maps of {' x '.join(map(str, wanted))}; sigma counts cycles along the longest "
+                "axis, so search on maps of the size that you filter."
+            )
         return tf.convert_to_tensor(
             filtered_maps(explanations.numpy(), [self.best_candidate], axes)[0]
         )
@@ -290,7 +305,8 @@ class SigmaSearch:
         path
             File to write.
         """
-        save_record(Path(path), {field.name: getattr(self, field.name) for field in fields(self)})
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        save_record(Path(path), {**content, "settings": self.settings.to_json()})
 
     @classmethod
     def load(cls, path: str | Path) -> SigmaSearch:
@@ -314,16 +330,16 @@ class SigmaSearch:
         """
         content = load_record(Path(path))
         try:
+            content["settings"] = Settings.from_json(content["settings"])
             content["candidates"] = tuple(Candidate(*values) for values in content["candidates"])
             return cls(**content)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} lacks a part of a result: {error}.") from error
 
     def __repr__(self) -> str:
+        direction = "higher" if self.higher_is_better else "lower"
         lines = [
-            f"SigmaSearch of {self.objective} ({'higher' if self.higher_is_better else 'lower'} is "
-            f"better), baseline "
-            f"{str(self.settings.get('baseline_mode', 'unknown')).split(', checksum')[0]}",
+            f"SigmaSearch of {self.objective} ({direction} is better)",
             f"  {self.verdict}",
             *(f"  {name}: {text}" for name, text in summary_of(self).items()),
         ]
@@ -359,7 +375,7 @@ class SigmaSearch:
             if (c == unfiltered and window in ("disk", "box"))
             or (c.is_filter and c[1:] == (window, rectify))
         ]
-        sigmas = [self.candidates[index].sigma or self.settings["full_band"] for index in indices]
+        sigmas = [self.candidates[index].sigma or self.settings.full_band for index in indices]
         return np.array(indices, int), np.array(sigmas, np.float64)
 
     def _chosen_scores(self, scores: np.ndarray) -> np.ndarray:
@@ -368,8 +384,8 @@ class SigmaSearch:
 
     def _gain_over(self, reference: int) -> Gain:
         columns = np.flatnonzero(self.held_out >= 0)
-        seed = self.settings.get("seed", 0)
-        if self.settings.get("strategy") == "exhaustive":
+        seed = self.settings.seed
+        if self.settings.options.strategy == "exhaustive":
             return cross_fitted_gain(self._utility[:, columns], reference, seed)
         differences = self._chosen_scores(self._utility) - self._utility[reference, columns]
         return paired_gain(differences, seed)

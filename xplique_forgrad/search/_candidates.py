@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from .._checks import check_choice
 from ..filtering import forgrad_sweep, full_band_sigma
-from ..filtering._checks import RECTIFICATIONS, WINDOWS
 
 
 class Candidate(NamedTuple):
@@ -108,32 +106,6 @@ def filtered_maps(
             explanations, sigmas, window=window, rectify=rectify, axes=axes
         )
     return maps
-
-
-def checked_sigmas(sigmas: Any) -> tuple[float, ...] | None:
-    """Cutoffs as a tuple of numbers; None stands for the default ones."""
-    if sigmas is None:
-        return None
-    given = np.atleast_1d(np.asarray(sigmas))
-    if given.ndim != 1 or given.dtype.kind not in "iuf" or not np.all(given > 0):
-        raise ValueError(
-            f"`sigmas` is {sigmas!r}; give positive cutoffs such as [2, 4, 8, 16], or None for the "
-            "default ones. No filter is always among the candidates."
-        )
-    return tuple(float(sigma) for sigma in given)
-
-
-def checked_options(name: str, given: Any) -> tuple[Any, ...]:
-    """One window or rectification, or several, as a tuple."""
-    allowed = WINDOWS if name == "window" else RECTIFICATIONS
-    options = tuple(given) if isinstance(given, (tuple, list)) else (given,)
-    if not options:
-        raise ValueError(
-            f"`{name}` is empty; give at least one of {', '.join(map(repr, allowed))}."
-        )
-    for option in options:
-        check_choice(name, option, allowed)
-    return options
 
 
 def neighbours(best: float, scored: Sequence[float], highest: float) -> list[float]:

@@ -1,0 +1,150 @@
+"""
+The result of a search as a table and as text.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from .._statistics import standard_error
+from ._gains import Gain
+
+if TYPE_CHECKING:
+    from ._result import SigmaSearch
+
+
+def means_of(scores: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Means of the rows over the images that count; NaN if one of these is."""
+    numbers = counted.sum(axis=1)
+    totals = np.sum(np.where(counted, scores, 0.0), axis=1)
+    return np.divide(totals, numbers, out=np.full(len(scores), np.nan), where=numbers > 0)
+
+
+def frame_of(search: SigmaSearch) -> pd.DataFrame:
+    """The table of `SigmaSearch.to_frame`."""
+    counted = search.scored & search.usable
+    numbers = counted.sum(axis=1)
+    errors = standard_error(np.where(counted, search.scores, np.nan))
+    errors[np.isnan(search.mean_scores)] = np.nan
+    difference, error, p_value = search.comparison
+    columns = {
+        "sigma": [np.nan if c.sigma is None else c.sigma for c in search.candidates],
+        "window": [c.window for c in search.candidates],
+        "rectify": [c.rectify for c in search.candidates],
+        search.objective: search.mean_scores,
+        "standard_error": errors,
+        "nb_images": numbers,
+        "nb_failures": search.nb_failures,
+        "difference": search.sign * difference,
+        "difference_error": error,
+        "p_value": p_value,
+    }
+    for name, scores in search.others.items():
+        columns[name] = means_of(scores, search.scored & ~np.isnan(scores).all(axis=0))
+    return pd.DataFrame(columns, index=pd.Index(map(str, search.candidates), name="candidate"))
+
+
+def verdict_of(search: SigmaSearch) -> str:
+    """The sentence of `SigmaSearch.verdict`."""
+    gains = (search.gain_over_raw, search.gain_over_rectified)
+    sigma = search.best_sigma
+    if not search.varies and search.settings.scoring.scored_by is not None:
+        return (
+            "No verdict: the scores do not vary between the candidates. Is the objective constant "
+            "for these maps? Are the maps constant?"
+        )
+    if not search.varies:
+        return (
+            "No verdict: the scores do not vary between the candidates. Is the model untrained, or "
+            "constant for these inputs? Is the preprocessing, the operator or the activation "
+            "another than the model's? Are the maps constant?"
+        )
+    if sigma is None:
+        return f"Do not filter: the {search.best_candidate} map is best."
+    if any(np.isnan(gain.low) for gain in gains):
+        why = "one score for all images" if search.is_whole else "too few images"
+        return f"sigma = {sigma:g} is best, without a verdict: {why}."
+    if all(gain.low > 0 for gain in gains):
+        return f"Filter at sigma = {sigma:g}: a significant gain over no filter."
+    if any(gain.high < 0 for gain in gains):
+        return f"Do not filter: sigma = {sigma:g} loses on images that did not choose."
+    return (
+        f"No significant gain: sigma = {sigma:g} is best, but may gain nothing"
+        f"{_how_to_settle(search, gains)}."
+    )
+
+
+def _how_to_settle(search: SigmaSearch, gains: Sequence[Gain]) -> str:
+    """How many images would tell the gain that is not significant from none."""
+    unsure = min(gains, key=lambda gain: gain.low)
+    half_width = (unsure.high - unsure.low) / 2
+    wanted = max(abs(unsure.mean), search.settings.options.tolerance)
+    if not 0 < wanted < half_width:
+        return ""
+    number = search.settings.nb_images * (half_width / wanted) ** 2
+    # two digits are more than is known
+    rounded = int(float(f"{number:.1e}"))
+    return (
+        f" (now ± {half_width:.3f}; about {rounded:,} images would narrow this to ± {wanted:.3f})"
+    )
+
+
+def scoring_of(search: SigmaSearch) -> str:
+    """The settings that decide more than all others."""
+    scoring = search.settings.scoring
+    if scoring.scored_by is not None:
+        own = scoring.scored_by
+        return "; ".join(own) if isinstance(own, Mapping) else str(own)
+    options = scoring.options
+    return (
+        f"activation {options.get('activation')}, baseline {scoring.baseline}, operator "
+        f"{options.get('operator')}"
+    )
+
+
+def summary_of(search: SigmaSearch) -> dict[str, str]:
+    """What `repr` prints, by title."""
+    families = {candidate[1:] for candidate in search.candidates if candidate.is_filter}
+    equals = [
+        f"sigma={candidate.sigma:g}"
+        if candidate.is_filter and len(families) == 1
+        else str(candidate)
+        for candidate in search.indistinguishable
+    ]
+    more = f" (and {len(equals) - 12} more)" if len(equals) > 12 else ""
+    cautious = search.one_standard_error_sigma
+    failed = int(search.nb_failures.sum())
+    summary = {
+        "best": f"{search.best_candidate}: {search.best_score:.3f} "
+        f"(held out: {search.held_out_score:.3f})",
+        "gain over raw": str(search.gain_over_raw),
+        "gain over rectified": str(search.gain_over_rectified),
+        "not distinguishable from the best": "; ".join(equals[:12]) + more,
+        "one standard error": "no filter" if cautious is None else f"sigma={cautious:g}",
+        "images": f"{search.settings.nb_images} ({search.settings.options.strategy})",
+        "model evaluations": f"{search.nb_evaluations:,}" if search.nb_evaluations else "not known",
+        "scored with": scoring_of(search),
+    }
+    if failed:
+        summary["failures"] = f"{failed} scores are NaN, and never win"
+    return summary
+
+
+def html_of(search: SigmaSearch) -> str:
+    """What a notebook shows."""
+    style = "style='text-align:left'"
+    rows = "".join(
+        f"<tr><th {style}>{html.escape(name)}</th><td {style}>{html.escape(text)}</td></tr>"
+        for name, text in summary_of(search).items()
+    )
+    table = search.to_frame().to_html(float_format="{:.3f}".format, max_rows=40)
+    title = f"SigmaSearch of {search.objective}: {search.verdict}"
+    return (
+        f"<b>{html.escape(title)}</b><table>{rows}</table>"
+        f"<details><summary>All candidates</summary>{table}</details>"
+    )
