@@ -118,6 +118,17 @@ def test_nan_is_never_best(rng):
     assert np.isfinite(gain.low)
 
 
+@pytest.mark.parametrize(("nb_images", "nb_untied"), [(16, 1), (100, 1), (100, 2), (40, 3)])
+def test_mostly_tied_scores_claim_nothing(nb_images, nb_untied):
+    """Scores of 0 and 1: a sign test of so few untied images has p >= 0.25."""
+    for sign in (1, -1):
+        differences = np.zeros(nb_images)
+        differences[:nb_untied] = sign
+        gain = paired_gain(differences)
+        assert gain.verdict == "no significant gain"
+        assert gain.high - gain.low < 0.3
+
+
 def test_few_images_and_equal_candidates():
     assert paired_gain(np.array([])).verdict.startswith("no verdict")
     assert paired_gain(np.array([0.3])).verdict.startswith("no verdict")

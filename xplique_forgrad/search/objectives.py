@@ -210,11 +210,11 @@ def direction_of(objective: Any, mode: str | None) -> bool:
     if mode not in ("max", "min", None) or (declared is None and mode is None):
         raise ValueError(
             f"`mode` is {mode!r}; say by 'max' or 'min' whether a high or a low score of "
-            f"{objective!r} is good."
+            f"{objective_name(objective)} is good."
         )
     if declared is not None and mode is not None and declared != (mode == "max"):
         raise ValueError(
-            f"`mode` is {mode!r}, and {objective!r} declares that "
+            f"`mode` is {mode!r}, and {objective_name(objective)} declares that "
             f"{'high' if declared else 'low'} scores are good; leave it to None."
         )
     return mode == "max" if declared is None else bool(declared)
