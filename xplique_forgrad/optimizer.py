@@ -21,7 +21,7 @@ from .search._panel import ScoringSettings
 from .search._run import run
 from .search._settings import SearchOptions
 from .search._setup import Asked, Setup, check_operators, find_subject, prepare
-from .search.objectives import Objective, check_objective, is_whole, objective_name, scores_itself
+from .search.objectives import Objective, check_objective, is_whole, objective_name
 
 
 class SigmaOptimizer(keras.callbacks.Callback):
@@ -156,7 +156,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
                 "was built with options of its own; leave these out, or give the name of the "
                 "objective instead."
             )
-        if metric_options and not report and scores_itself(objective):
+        if metric_options and not report and not isinstance(objective, (str, Mapping)):
             notify(
                 f"{', '.join(map(repr, metric_options))}: these are options of the named "
                 f"objectives, and {objective_name(objective)} scores by itself; they are not used."

@@ -98,10 +98,14 @@ class Panel:
         return 1 if self.higher_is_better else -1
 
     @property
+    def is_own(self) -> bool:
+        """Whether the objective scores by itself, and is no sum of what the metrics measure."""
+        return self.name not in self.sums
+
+    @property
     def nb_evaluations(self) -> int:
         """Number of inputs that the model was given so far, where the objective counts them."""
-        is_own = self.name not in self.sums
-        counting = (*self.sources, self.main) if is_own else self.sources
+        counting = (*self.sources, self.main) if self.is_own else self.sources
         return sum(getattr(one, "nb_evaluations", 0) for one in dict.fromkeys(counting))
 
     def nb_rows(self, nb_candidates: int, nb_steps: int) -> int:
@@ -109,7 +113,7 @@ class Panel:
         share = nb_steps / self.nb_steps
         rows = sum(source.nb_rows(nb_candidates, share) for source in self.sources)
         # an objective of the user's own may look at each map
-        return max(1, rows, nb_candidates if self.name not in self.sums else 1)
+        return max(1, rows, nb_candidates if self.is_own else 1)
 
     def score(self, batch: Batch, maps: np.ndarray, steps: Steps | None = None) -> Scores:
         """Score K maps (K, B, ...) of B samples, from some perturbation steps or from all."""
@@ -125,7 +129,7 @@ class Panel:
             name: np.sum([weight * parts[key] for key, weight in weights.items()], axis=0)
             for name, weights in self.sums.items()
         }
-        if self.name not in found:
+        if self.is_own:
             found[self.name] = self._main_scores(batch, maps, steps)
         finite = {name: np.where(np.isfinite(s), s, np.nan) for name, s in found.items()}
         values, halves = finite[self.name][0], finite[self.name][1:]
@@ -154,7 +158,7 @@ class Panel:
             options.update({key: describe(value) for key, value in own.items()})
         # one look at the model says what is odd for all metrics, which share their options
         are_probabilities = bool(self.sources) and self.sources[0].are_probabilities()
-        if self.name in self.sums:
+        if not self.is_own:
             is_known = are_probabilities or set(self.sums[self.name]) <= {"mu_fidelity"}
             return Scoring(options, scale=1.0 if is_known else None)
         described = getattr(self.main, "described", self.main)
@@ -169,20 +173,18 @@ class Panel:
         scores of the input and its baseline.
         """
         batch = Batch(np.arange(1), *samples.probe)
-        own = []
-        if self.name not in self.sums and not self.is_whole:
-            own = [f"{self._main_scores(batch, explanation[np.newaxis], None)[0].item():.6g}"]
-        return own + self._probed_model()
-
-    def _probed_model(self) -> list[str]:
-        if not self.sources:
-            return []
-        metric = self.sources[0]
-        inputs, targets = metric.samples.probe
-        baseline = metric.scorer.baselines(Batch(np.arange(1), inputs, targets))
-        score = metric.batch_inference_function
-        found = [float(score(metric.model, x, targets, 1)[0]) for x in (inputs, baseline)]
-        return [f"{value:.4g}" for value in (*found, baseline.mean(), baseline.std())]
+        found = []
+        if self.is_own and not self.is_whole:
+            found = [f"{self._main_scores(batch, explanation[np.newaxis], None)[0].item():.6g}"]
+        for metric in self.sources[:1]:
+            baseline = metric.scorer.baselines(batch)
+            score = metric.batch_inference_function
+            scores = [
+                float(score(metric.model, inputs, batch.targets, 1)[0])
+                for inputs in (batch.inputs, baseline)
+            ]
+            found += [f"{value:.4g}" for value in (*scores, baseline.mean(), baseline.std())]
+        return found
 
 
 def make_panel(

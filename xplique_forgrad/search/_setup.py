@@ -20,6 +20,7 @@ from .._notices import notify
 from .._samples import Batch, make_samples
 from ..filtering import full_band_sigma
 from ..filtering._checks import DEFAULT_AXES, checked_axes
+from ..metrics._scorer import AUTOMATIC
 from ._description import describe
 from ._loop import Search
 from ._panel import ScoringSettings, make_panel
@@ -93,7 +94,7 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
         panel,
         axes,
         asked.options.seed,
-        int(batch_size) if isinstance(batch_size, (int, np.integer)) else 256,
+        int(batch_size) if isinstance(batch_size, (int, np.integer)) else AUTOMATIC,
     )
     settings = Settings(
         objective=describe(asked.objective),

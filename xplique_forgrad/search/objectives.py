@@ -197,11 +197,6 @@ def is_whole(objective: Any) -> bool:
     return not {"inputs", "targets"} <= set(inspect.signature(detailed).parameters)
 
 
-def scores_itself(objective: Any) -> bool:
-    """Whether an objective is no shorthand for metrics that a search builds."""
-    return not isinstance(objective, (str, Mapping))
-
-
 def direction_of(objective: Any, mode: str | None) -> bool:
     """Whether high scores are good: as the objective declares, or else as `mode` says."""
     declared = getattr(objective, "higher_is_better", None)
