@@ -240,6 +240,50 @@ def test_datasets_and_targets_that_do_not_go_together(saliency, images):
         explainer.explain(tf.data.Dataset.from_tensor_slices((inputs, targets, masks)))
 
 
+def test_targets_that_are_not_one_hot_and_a_single_image(saliency, classifier, images):
+    inputs, targets, _ = images
+    labels = np.argmax(targets, axis=1)
+    opaque = attributions.Occlusion(lambda x: classifier(x), patch_size=32, patch_stride=32)
+    for wrapped in (saliency, FORGrad(saliency), opaque):
+        explainer = FORGrad(wrapped, 6)
+        for given in (
+            (inputs, labels),
+            (tf.constant(inputs), tf.constant(labels)),
+            (tf.data.Dataset.from_tensor_slices((inputs, labels)).batch(4),),
+        ):
+            with pytest.raises(ValueError, match=r"one number per input; .*tf\.one_hot"):
+                explainer.explain(*given)
+        with pytest.raises(ValueError, match="with the same N"):
+            explainer.explain(inputs, targets[:2])
+    with pytest.raises(ValueError, match="with the same N"):
+        FORGrad(opaque, 6).explain(inputs[0], targets[0])
+    explainer = FORGrad(saliency, 6)
+    with pytest.raises(ValueError, match=r"'N', 4\) and the model's outputs \('N', 6\)"):
+        explainer.explain(inputs, targets[:, :4])
+    for given in ((inputs[0], targets[0]), (inputs[0], labels[0]), (inputs[0],)):
+        with pytest.raises(ValueError, match=r"a single input goes as inputs\[None\]"):
+            explainer.explain(*given)
+
+
+def test_operators_take_other_targets(classifier, images):
+    labels = np.argmax(images.targets, axis=1)
+
+    def of_label(model, inputs, targets):
+        return tf.gather(model(inputs), tf.cast(targets, tf.int32), batch_dims=1)
+
+    explainer = FORGrad(attributions.Saliency(classifier, operator=of_label), 6)
+    expected = FORGrad(attributions.Saliency(classifier), 6).explain(*images[:2])
+    np.testing.assert_allclose(explainer.explain(images.inputs, labels), expected, rtol=1e-4)
+
+
+def test_explaining_in_a_graph(classifier, images):
+    explainer = FORGrad(attributions.Saliency(classifier, batch_size=None), 6)
+    specs = [tf.TensorSpec((None, *part.shape[1:])) for part in images[:2]]
+    traced = tf.function(explainer.explain, input_signature=specs)
+    expected = explainer.explain(images.inputs, images.targets)
+    np.testing.assert_allclose(traced(images.inputs, images.targets), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_without_targets_the_predicted_class_is_explained(batch_size, classifier, images):
     inputs = images.inputs

@@ -346,7 +346,7 @@ def test_a_half_precision_model(rng):
 def test_applications_of_keras(name, rng):
     build = getattr(keras.applications, name)
     model = build(weights=None, input_shape=(64, 64, 3), classes=3, classifier_activation=None)
-    inputs = rng.random((2, 64, 64, 3)).astype(np.float32)
+    inputs = 255 * rng.random((2, 64, 64, 3)).astype(np.float32)
     table = layerwise_high_frequency(model, inputs).set_index("layer")
     # the gradient at the input, by Keras alone
     with tf.GradientTape() as tape:

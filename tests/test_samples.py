@@ -1,11 +1,15 @@
 """Samples in memory and from datasets."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from xplique.attributions import Saliency
 
+from xplique_forgrad import Deletion, SigmaOptimizer
 from xplique_forgrad._models import weights_checksum
 from xplique_forgrad._samples import make_samples
+from xplique_forgrad.layers import diagnose
 
 
 @pytest.fixture
@@ -69,6 +73,31 @@ def test_a_dataset_of_another_order_is_refused(data):
 def test_arrays_that_do_not_go_together(inputs, targets, message):
     with pytest.raises(ValueError, match=message):
         make_samples(inputs, targets)
+
+
+def test_a_single_input_is_no_batch(data):
+    model = keras.Sequential([keras.Input((4, 5, 3)), keras.layers.Flatten()])
+    with pytest.raises(ValueError, match=r"inputs\[None\], and its target as targets\[None\]"):
+        make_samples(data[0][0], data[1][0], model)
+    # of grey images the channel may lack
+    grey = keras.Sequential([keras.Input((4, 5, 1)), keras.layers.Flatten()])
+    assert make_samples(data[0][..., 0], data[1], grey).shape == (4, 5)
+    with pytest.raises(ValueError, match=r"inputs\[None\]"):
+        make_samples(data[0][0, ..., :1], data[1][0], grey)
+
+
+def test_a_sequential_model_without_inputs_is_refused(data):
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(7)])
+    for ask in (
+        lambda: make_samples(*data, model),
+        lambda: Deletion(model, *data),
+        lambda: SigmaOptimizer(Saliency, model=model, sigmas=[2]).search(*data),
+        lambda: diagnose(model, *data),
+    ):
+        with pytest.raises(ValueError, match=r"Type model\.build\(\(None, H, W, C\)\)"):
+            ask()
+    model.build((None, 4, 5, 3))
+    assert Deletion(model, *data).samples.shape == (4, 5, 3)
 
 
 def test_datasets_that_cannot_be_used(data):

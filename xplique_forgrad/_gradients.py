@@ -13,9 +13,10 @@ import numpy.typing as npt
 import tensorflow as tf
 from xplique.commons.operators_operations import Tasks, get_inference_function
 
-from ._models import last_activation
+from ._models import check_has_inputs, input_shape, last_activation
 from ._notices import notify
-from ._samples import Samples, check_one_hot, make_samples
+from ._ranges import check_range
+from ._samples import Samples, check_one_hot, first_batch, make_samples
 
 # what public functions take: inputs (N, ...) or a dataset with targets, and targets or None
 Inputs: TypeAlias = npt.ArrayLike | tf.Tensor | tf.data.Dataset
@@ -33,6 +34,7 @@ def check_differentiable(model: object) -> None:
             f"`model` is a {type(model).__name__}; give a keras.Model. The gradients of a plain "
             "callable (a function, a model of another library) are not known."
         )
+    check_has_inputs(model)
     if not model.built:
         raise ValueError(
             f"The model {model.name!r} is not built, so it has no weights yet; call it once on a "
@@ -80,8 +82,9 @@ def differentiable_samples(
     targets: Targets = None,
     operator: Operator = None,
 ) -> Samples:
-    """`checked_samples` for a model that is to be differentiated: a softmax is warned of."""
+    """`checked_samples` of a model to differentiate: a softmax and a wrong range are warned of."""
     samples = checked_samples(model, inputs, targets, operator)
+    check_range(model, lambda: first_batch(samples).inputs)
     if last_activation(model) == "softmax":
         notify(
             f"The model {model.name!r} ends in a softmax, whose gradient vanishes where it is "
@@ -103,12 +106,10 @@ def checked_samples(
     """
     check_differentiable(model)
     _check_ends(model, operator)
-    if not isinstance(inputs, (tf.data.Dataset, Samples)):
-        inputs = _checked_array(inputs, _input_shape(model))
     samples = make_samples(inputs, targets, model)
-    _check_sizes(samples.shape, _input_shape(model))
+    _check_sizes(samples.shape, input_shape(model))
     if operator is None:
-        check_one_hot(samples, model)
+        check_one_hot(samples.probe[1].shape[1:], model)
     return samples
 
 
@@ -127,25 +128,6 @@ def _check_ends(model: keras.Model, operator: Operator) -> None:
             "operator, such as operator=lambda model, x, y: tf.reduce_sum(model(x)[0] * y, -1), or "
             "give keras.Model(model.inputs, model.outputs[0])."
         )
-
-
-def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
-    """Shape of the inputs that the model wants; None if it says none."""
-    shape = getattr(model, "input_shape", None)
-    return shape if isinstance(shape, tuple) else None
-
-
-def _checked_array(inputs: npt.ArrayLike, wanted: tuple[int | None, ...] | None) -> np.ndarray:
-    """Inputs in memory: at least one, of the rank that the model wants."""
-    inputs = np.asarray(inputs)
-    if not inputs.ndim or not len(inputs):
-        raise ValueError(f"The inputs have shape {inputs.shape}; give at least one, (N, ...).")
-    if wanted is not None and inputs.ndim != len(wanted):
-        raise ValueError(
-            f"The inputs have shape {inputs.shape} and the model wants "
-            f"{('N', *wanted[1:])}; a single input goes as inputs[None]."
-        )
-    return inputs
 
 
 def _check_sizes(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> None:

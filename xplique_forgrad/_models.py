@@ -11,6 +11,22 @@ import keras
 import numpy as np
 
 
+def input_shape(model: Any) -> tuple[int | None, ...] | None:
+    """Shape of the inputs that the model wants, (None, ...); None if it says none."""
+    shape = getattr(model, "input_shape", None)
+    return shape if isinstance(shape, tuple) else None
+
+
+def check_has_inputs(model: Any) -> None:
+    """Raise a ValueError if the model is a Sequential one that was given no input shape."""
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built: it has no inputs yet, and so no weights. Type "
+            "model.build((None, H, W, C)) with the sizes of its images, or give it "
+            "keras.Input((H, W, C)) as its first layer."
+        )
+
+
 def call_model(model: Any, inputs: Any) -> Any:
     """Outputs of a model at inference, whatever Xplique takes for one."""
     if isinstance(model, keras.Model):
@@ -80,6 +96,11 @@ def kind_of_outputs(model: Any, outputs: np.ndarray) -> str:
     if are_shares and np.allclose(values.sum(axis=1), 1, atol=1e-3):
         return "softmax"
     return "logits"
+
+
+def are_class_logits(kind: str, outputs: np.ndarray, targets: np.ndarray) -> bool:
+    """Whether outputs (N, classes) of that kind are logits of several classes, not other scores."""
+    return kind == "logits" and outputs.shape[1] > 1 and bool(np.isin(targets, (0, 1)).all())
 
 
 def last_activation(model: Any) -> str:

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 
-from ._models import predicted_targets
+from ._models import check_has_inputs, input_shape, predicted_targets
 
 # values that stand beside each sample, from the positions and inputs of a batch
 PerSample = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# samples that tell what the inputs are like
+_NB_LOOKED_AT = 32
 
 
 class Batch(NamedTuple):
@@ -76,9 +78,13 @@ def make_samples(inputs: Any, targets: Any = None, model: Any = None) -> Samples
     """
     if isinstance(inputs, (ArraySamples, StreamSamples)):
         return inputs
+    check_has_inputs(model)
     if isinstance(inputs, tf.data.Dataset):
         return StreamSamples(inputs, targets, model)
     inputs = np.asarray(inputs)
+    if not inputs.ndim or not len(inputs):
+        raise ValueError(f"The inputs have shape {inputs.shape}; give at least one, (N, ...).")
+    check_batch(inputs.shape, model)
     if targets is None:
         return ArraySamples(inputs, predicted_targets(model, inputs), has_labels=False)
     return ArraySamples(inputs, targets)
@@ -103,13 +109,7 @@ class ArraySamples(Samples):
     def __init__(self, inputs: Any, targets: Any, has_labels: bool = True):
         self.has_labels = has_labels
         self.inputs, self.targets = np.asarray(inputs), np.asarray(targets)
-        if self.inputs.ndim < 2 or len(self.inputs) != len(np.atleast_1d(self.targets)):
-            raise ValueError(
-                f"`inputs` have shape {self.inputs.shape} and `targets` {self.targets.shape}; give "
-                "(N, ...) and (N, output_size), with the same N."
-            )
-        if not len(self.inputs):
-            raise ValueError(f"`inputs` have shape {self.inputs.shape}; give at least one sample.")
+        check_pairs(self.inputs.shape, self.targets.shape)
         self.known_length = len(self.inputs)
         self.probe = _float32(self.inputs[:1]), _float32(self.targets[:1])
         self._fingerprints: np.ndarray | None = None
@@ -252,9 +252,9 @@ class StreamSamples(Samples):
 
 def is_batched(inputs: tf.TensorShape, targets: tf.TensorShape | None, model: Any = None) -> bool:
     """Whether elements of these shapes are batches: Xplique knows only if `batch` came last."""
-    model_shape = getattr(model, "input_shape", None)
-    if isinstance(model_shape, tuple):
-        return inputs.rank == len(model_shape)
+    wanted = input_shape(model)
+    if wanted is not None:
+        return inputs.rank == len(wanted)
     if inputs.rank > 3 or targets is None:
         return inputs.rank > 3
     # a model of unknown inputs: one-hot targets in batches have the length of the inputs
@@ -282,22 +282,53 @@ def unbatched_inputs(dataset: tf.data.Dataset, model: Any) -> tf.data.Dataset:
 def _sample_by_sample(dataset, inputs, targets, model) -> tf.data.Dataset:
     if inputs.rank is None:
         raise ValueError("The dataset gives inputs of unknown rank; set it by tf.ensure_shape.")
-    known = hasattr(dataset, "_batch_size") and not isinstance(
-        getattr(model, "input_shape", None), tuple
-    )
+    known = hasattr(dataset, "_batch_size") and input_shape(model) is None
     return dataset.unbatch() if known or is_batched(inputs, targets, model) else dataset
 
 
-def check_one_hot(samples: Samples, model: Any) -> None:
-    """Raise a ValueError unless the targets have the shape of the model's outputs."""
-    found = samples.probe[1].shape[1:]
+def first_batch(samples: Samples) -> Batch:
+    """The first samples, at most 32."""
+    length = samples.known_length
+    positions = None if length is None else np.arange(min(length, _NB_LOOKED_AT))
+    return next(iter(samples.batches(_NB_LOOKED_AT, positions)))
+
+
+def check_batch(shape: tuple[int | None, ...], model: Any) -> None:
+    """Raise a ValueError unless inputs of this shape are a batch of what the model wants."""
+    wanted = input_shape(model)
+    if wanted is None or len(shape) == len(wanted):
+        return
+    # Keras adds a channel that lacks, and takes one off that is too many
+    longer = max(shape, wanted, key=len)
+    is_single = len(shape) == len(wanted) - 1 and shape[-1:] == wanted[-1:]
+    if abs(len(shape) - len(wanted)) > 1 or longer[-1] != 1 or is_single:
+        advice = "; a single input goes as inputs[None], and its target as targets[None]."
+        raise ValueError(
+            f"The inputs have shape {shape} and the model wants {('N', *wanted[1:])}"
+            + (advice if len(shape) == len(wanted) - 1 else ".")
+        )
+
+
+def check_pairs(inputs: tuple[int | None, ...], targets: tuple[int | None, ...]) -> None:
+    """Raise a ValueError unless inputs and targets of these shapes are as many."""
+    # a single target may come without its axis; graphs may not know how many there are
+    numbers = {inputs[0], (targets or (1,))[0]} - {None} if inputs else set()
+    if len(inputs) < 2 or len(numbers) > 1:
+        raise ValueError(
+            f"`inputs` have shape {inputs} and `targets` {targets}; give (N, ...) and "
+            "(N, output_size), with the same N."
+        )
+
+
+def check_one_hot(found: tuple[int | None, ...], model: Any) -> None:
+    """Raise a ValueError unless targets (N, *found) have the shape of the model's outputs."""
     if not found:
         raise ValueError(
             "`targets` hold one number per input; give one-hot targets of shape "
             "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
         )
     outputs: Any = getattr(model, "output_shape", None)
-    is_known = isinstance(outputs, tuple) and None not in outputs[1:]
+    is_known = isinstance(outputs, tuple) and None not in (*outputs[1:], *found)
     if is_known and outputs[1:] != found:
         raise ValueError(
             f"`targets` have shape {('N', *found)} and the model's outputs "

@@ -12,10 +12,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 from xplique.attributions.base import BlackBoxExplainer
+from xplique.commons.operators_operations import get_inference_function
 
 from ._checks import check_choice
-from ._models import predicted_targets
-from ._samples import unbatched
+from ._models import check_has_inputs, predicted_targets
+from ._ranges import check_range
+from ._samples import check_batch, check_one_hot, check_pairs, unbatched
 from .filtering import forgrad
 from .filtering._checks import (
     DEFAULT_AXES,
@@ -124,11 +126,15 @@ class FORGrad(BlackBoxExplainer):
             If the inputs are tabular, inputs and targets do not go together, or there are no
             targets and no classes to predict, and as `forgrad` does.
         """
-        if isinstance(inputs, tf.data.Dataset):
-            inputs = unbatched(inputs, targets, getattr(self.explainer, "model", None))
+        model = getattr(self.explainer, "model", None)
+        check_has_inputs(model)
+        is_stream = isinstance(inputs, tf.data.Dataset)
+        if is_stream:
+            inputs = unbatched(inputs, targets, model)
             shape = (None, *inputs.element_spec[0].shape)
         else:
             shape = tuple(np.shape(inputs))
+            check_batch(shape, model)
         axes = self._axes_of(shape)
         # before the costly part; the explanations have the sizes of the inputs
         sizes = [shape[axis] for axis in axes]
@@ -138,10 +144,11 @@ class FORGrad(BlackBoxExplainer):
         if shape[0] == 0:
             explanations = tf.zeros((*shape[:-1], 1) if len(shape) == 4 else shape)
         else:
-            if targets is None and not isinstance(inputs, tf.data.Dataset):
-                model = getattr(self.explainer, "model", None)
+            if targets is None and not is_stream:
                 size = getattr(self.explainer, "batch_size", None)
                 targets = predicted_targets(model, inputs, size)
+            self._check_targets(shape, inputs, targets)
+            check_range(model, lambda: _first_of(inputs))
             explanations = checked_explanations(self.explainer.explain(inputs, targets))
         if len(shape) == 4 and len(explanations.shape) == 3:
             explanations = explanations[..., tf.newaxis]
@@ -156,6 +163,21 @@ class FORGrad(BlackBoxExplainer):
     ) -> tf.Tensor:
         """Explain alias"""
         return self.explain(inputs, labels)
+
+    def _check_targets(self, shape: tuple[int | None, ...], inputs: Any, targets: Any) -> None:
+        """Raise a ValueError unless each input has a one-hot target; operators take any other."""
+        model = getattr(self.explainer, "model", None)
+        inference = getattr(self.explainer, "inference_function", None)
+        if inference is None or inference is not get_inference_function(model)[0]:
+            return
+        if targets is None:
+            found = inputs.element_spec[1].shape
+            if found.rank is not None:
+                check_one_hot(tuple(found), model)
+        else:
+            found = tuple(np.shape(targets))
+            check_pairs(shape, found)
+            check_one_hot(found[1:], model)
 
     def _axes_of(self, shape: tuple[int | None, ...]) -> tuple[int, ...]:
         rank = len(shape)
@@ -220,6 +242,13 @@ class FORGrad(BlackBoxExplainer):
             f"FORGrad({name}, sigma={self.sigma!r}, window={self.window!r}, "
             f"rectify={self.rectify!r}, axes={self.axes!r})"
         )
+
+
+def _first_of(inputs: Any) -> Any:
+    """Inputs that tell the range of all."""
+    if isinstance(inputs, tf.data.Dataset):
+        return [read for read, _ in inputs.take(1)]
+    return inputs[:32]
 
 
 def _innermost(explainer: object) -> type:

@@ -277,6 +277,8 @@ class Deletion(CausalMetric):
         What stands for removed features: a number, an array that goes with the inputs, or a
         function of inputs (B, ...) that gives what replaces them, of the same shape: it gets all
         inputs of an array at once, as in Xplique, and each batch of a dataset.
+        It is in the units of the inputs as the model gets them, after preprocessing: 0 is black for
+        inputs in [0, 1], mid-grey for [-1, 1], the mean colour where the mean was subtracted.
     steps
         Number of steps between the start and the end; -1 for one step per feature.
     max_percentage_perturbed
@@ -327,7 +329,9 @@ class Insertion(CausalMetric):
     batch_size
         Number of perturbed inputs to evaluate at once, None, or "auto".
     baseline_mode
-        What stands for features not inserted yet.
+        What stands for features not inserted yet, in the units of the inputs as the model gets
+        them, after preprocessing: 0 is black for inputs in [0, 1], mid-grey for [-1, 1], the mean
+        colour where the mean was subtracted.
     steps
         Number of steps between the start and the end; -1 for one step per feature.
     max_percentage_perturbed
@@ -373,7 +377,9 @@ class Faithfulness(CausalMetric):
     batch_size
         Number of perturbed inputs to evaluate at once, None, or "auto".
     baseline_mode
-        What stands for removed features.
+        What stands for removed features, in the units of the inputs as the model gets them, after
+        preprocessing: 0 is black for inputs in [0, 1], mid-grey for [-1, 1], the mean colour where
+        the mean was subtracted.
     steps
         Number of steps between the start and the end; -1 for one step per feature.
     max_percentage_perturbed

@@ -53,7 +53,7 @@ class PerImageMetric(ExplanationMetric):
     def __init__(self, model: Callable, inputs: Any, targets: Any, scoring: ScoringOptions):
         samples = make_samples(inputs, targets, model)
         if scoring.operator is None:
-            check_one_hot(samples, model)
+            check_one_hot(samples.probe[1].shape[1:], model)
         # the first sample is enough for Xplique's constructor, which wants arrays
         super().__init__(
             model,

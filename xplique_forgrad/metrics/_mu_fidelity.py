@@ -58,7 +58,9 @@ class MuFidelity(PerImageMetric):
         Probability that a super-pixel belongs to a subset, in ]0, 1[.
     baseline_mode
         What stands for removed features: a number, an array that goes with the inputs, or a
-        function of inputs (B, ...), as for `Deletion`. (Xplique gives one inputs (B, 1, ...).)
+        function of inputs (B, ...), as for `Deletion`. (Xplique gives one inputs (B, 1, ...).) It
+        is in the units of the inputs as the model gets them, after preprocessing: 0 is black for
+        inputs in [0, 1], mid-grey for [-1, 1], the mean colour where the mean was subtracted.
     nb_samples
         Number of subsets per input, at least 2.
     operator

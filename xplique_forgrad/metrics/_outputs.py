@@ -8,19 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from .._models import call_model, kind_of_outputs
+from .._models import are_class_logits, call_model, kind_of_outputs
 from .._notices import notify
-from .._samples import Batch, Samples
+from .._ranges import check_range
+from .._samples import Batch, Samples, first_batch
 from ._options import ScoringOptions
 from ._scorer import Scorer
-
-# images that tell the range of the inputs
-_NB_LOOKED_AT = 32
 
 
 def check_scores(model: Any, samples: Samples, scorer: Scorer) -> bool:
     """
-    Warn of a softmax on a softmax, of logits taken for scores, and of a baseline out of range.
+    Warn of a softmax on a softmax, of logits taken for scores, of inputs or baseline out of range.
 
     Parameters
     ----------
@@ -41,7 +39,8 @@ def check_scores(model: Any, samples: Samples, scorer: Scorer) -> bool:
     ValueError
         If the outputs are not of shape (N, classes) and no operator says what to score.
     """
-    batch = next(iter(samples.batches(_NB_LOOKED_AT, _first(samples))))
+    batch = first_batch(samples)
+    check_range(model, lambda: batch.inputs)
     _check_baseline(batch, scorer)
     if scorer.options.operator is not None:
         return scorer.options.activation is not None
@@ -69,8 +68,7 @@ def _check_activation(
             f"activation={options.activation!r} squashes them again: scores differ far less than "
             "they should. Leave `activation` to None, or give a model of logits."
         )
-    are_classes = outputs.shape[1] > 1 and np.isin(targets, (0, 1)).all()
-    if kind == "logits" and options.activation is None and are_classes:
+    if options.activation is None and are_class_logits(kind, outputs, targets):
         notify(
             "The model's outputs are no probabilities, and `activation` is None: scores are "
             "logits, which have no common scale over images. Give activation='softmax' (or "
@@ -84,13 +82,8 @@ def _check_baseline(batch: Batch, scorer: Scorer) -> None:
     margin = 0.1 * (high - low)
     found = float(baselines.min()), float(baselines.max())
     if found[0] < low - margin or found[1] > high + margin:
+        values = f"{found[0]:.4g}" if found[0] == found[1] else f"{found[0]:.4g} to {found[1]:.4g}"
         notify(
-            f"`baseline_mode` gives values from {found[0]:.4g} to {found[1]:.4g}, outside those of "
-            f"the inputs, {low:.4g} to {high:.4g}: give it in the units of the inputs, after "
-            "preprocessing."
+            f"`baseline_mode` gives {values}, outside the values of the inputs, {low:.4g} to "
+            f"{high:.4g}: give it in the units of the inputs, after preprocessing."
         )
-
-
-def _first(samples: Samples) -> np.ndarray | None:
-    length = samples.known_length
-    return None if length is None else np.arange(min(length, _NB_LOOKED_AT))

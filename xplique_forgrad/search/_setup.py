@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 from xplique.commons.operators_operations import get_inference_function
 
-from .._models import share_weights, weights_checksum
+from .._models import check_has_inputs, share_weights, weights_checksum
 from .._notices import notify
-from .._samples import Batch, make_samples
+from .._ranges import check_range
+from .._samples import Batch, first_batch, make_samples
 from ..filtering import full_band_sigma
 from ..filtering._checks import DEFAULT_AXES, checked_axes
 from ..metrics._scorer import AUTOMATIC
@@ -86,6 +87,9 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
         return np.asarray(explainer.explain(batch.inputs, batch.targets))
 
     panel = make_panel(asked.objective, asked.mode, asked.report, model, samples, asked.scoring)
+    if not panel.sources:
+        # metrics look at it themselves
+        check_range(model, lambda: first_batch(samples).inputs)
     batch_size = asked.scoring.scoring.batch_size
     search = Search(
         samples,
@@ -157,6 +161,7 @@ def find_subject(explainer: Any, model: Any, trained: keras.Model | None, metric
             raise ValueError(
                 f"{explainer.__name__} is a class; give the model to explain by `model=`."
             )
+        check_has_inputs(explained)
         explainer = explainer(explained)
     followed = getattr(explainer, "model", None)
     if trained is not None and not is_class:
