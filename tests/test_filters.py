@@ -5,6 +5,7 @@ import reference
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from xplique.commons import forgrad as xplique_forgrad_function
 
 from xplique_forgrad import forgrad, forgrad_sweep, full_band_sigma
@@ -469,3 +470,14 @@ def test_runs_where_its_input_lives(rng):
         filtered = forgrad(maps, 15)
         assert filtered.device.endswith(device)
         np.testing.assert_allclose(filtered, reference.forgrad(explanations, 15), **EXACT)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (31, 31), (24, 40)])
+@pytest.mark.parametrize(("deviation", "share"), [(1.0, 0.01), (2.5, 1e-12), (4.0, 1e-12)])
+def test_the_gaussian_window_is_a_gaussian_blur(shape, deviation, share, rng):
+    maps = rng.standard_normal((2, *shape))
+    sigma = max(shape) / (2 * np.pi * deviation)
+    for rectify, values in ((None, maps), ("magnitude", np.abs(maps))):
+        blurred = gaussian_filter(values, deviation, axes=(1, 2), mode="wrap", truncate=8)
+        filtered = forgrad(maps, sigma, window="gaussian", rectify=rectify)
+        np.testing.assert_allclose(filtered, blurred, rtol=0, atol=share * blurred.max())

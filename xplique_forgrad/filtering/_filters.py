@@ -55,6 +55,10 @@ def forgrad(
     after. Each map, and each channel of it, is filtered on its own, and its mean is kept. The
     transform is periodic: attribution beside one border also appears beside the opposite one.
 
+    With the Gaussian window it is a Gaussian blur, of the magnitudes, or with `rectify=None` of the
+    maps as they are. A standard deviation of `sd` pixels is `sigma = size / (2 pi sd)`, with size
+    that of the longest filtered axis.
+
     Works in eager mode, inside a `tf.function` (with unknown batch and spatial sizes too), with
     `jit_compile=True`, and where its input lives. Differentiable in `explanations`, and in a
     tensor `sigma` with the Gaussian and Butterworth windows.
