@@ -37,6 +37,35 @@ def test_gallery_clips_each_map_at_its_own_percentiles(rng):
         np.testing.assert_allclose(axes[row, 1].images[0].get_clim(), expected)
 
 
+def test_gallery_draws_maps_over_their_images(rng):
+    inputs, maps = rng.random((2, 8, 9, 3)), {"a": rng.random((2, 8, 9))}
+    axes = plot_maps(inputs, maps, overlay=True, alpha=0.3)
+    for row in range(2):
+        assert len(axes[row, 0].images) == 1
+        below, above = axes[row, 1].images
+        np.testing.assert_allclose(below.get_array(), inputs[row])
+        np.testing.assert_allclose(above.get_array(), maps["a"][row])
+        assert below.get_alpha() is None
+        # opaque where the map is high, and a fifth of that where it is low
+        drawn, opacity = maps["a"][row], above.get_alpha()
+        assert opacity[drawn == drawn.max()] == pytest.approx(0.3)
+        assert opacity[drawn == drawn.min()] == pytest.approx(0.06)
+        order = np.argsort(drawn, axis=None)
+        assert np.all(np.diff(opacity.flat[order]) >= 0)
+    for alpha in (0, 1.1):
+        with pytest.raises(ValueError, match="alpha"):
+            plot_maps(inputs, maps, overlay=True, alpha=alpha)
+
+
+def test_gallery_overlays_the_columns_that_are_named(rng):
+    inputs, maps = rng.random((1, 8, 9, 3)), rng.random((1, 8, 9))
+    axes = plot_maps(inputs, {"map": maps, "over": maps}, overlay=["over"])
+    assert [len(axis.images) for axis in axes[0]] == [1, 1, 2]
+    assert axes[0, 1].images[0].get_alpha() is None
+    with pytest.raises(ValueError, match="`overlay` names 'other'; the columns are 'map', 'over'"):
+        plot_maps(inputs, {"map": maps, "over": maps}, overlay=["other"])
+
+
 def test_gallery_needs_maps_of_its_images(rng):
     with pytest.raises(ValueError, match="both must begin with"):
         plot_maps(rng.random((2, 8, 8, 3)), {"a": rng.random((2, 8, 7))})
@@ -187,7 +216,7 @@ def test_the_diagnosis_of_one_image_is_drawn():
     layers = layer_table(["input", "conv"], [1, 2], [2, 1]).assign(standard_error=np.nan)
 
     class OfOneImage:
-        model_name, nb_images, sigma = "model", 1, None
+        model_name, nb_images, sigma, grid_frequency = "model", 1, None, None
         curve, twin_curve = layers, None
         grid = MeanGradient(np.outer(falling, falling), "input", 2, 0.25, 0.05, 1)
         correlation = RingCorrelation(np.arange(4.0), falling)

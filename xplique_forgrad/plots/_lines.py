@@ -16,6 +16,9 @@ from matplotlib.ticker import LogLocator
 from ._records import Residual, RingCorrelation, Search
 from ._style import COLOURS, axes_or_new, check_mapping, short
 
+# cutoffs that are few enough to be labelled each
+_MOST_TICKS = 8
+
 
 def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
     """
@@ -65,7 +68,12 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
         held_out = point[0], search.held_out_score
         ax.plot(*held_out, "D", color="black", mfc="none", label="held out")
     ax.set_xscale("log")
-    _label_decades(ax.xaxis)
+    tried = sorted(filtered["sigma"].unique())
+    if len(tried) <= _MOST_TICKS:
+        ax.set_xticks(tried, [f"{sigma:g}" for sigma in tried])
+        ax.set_xticks([], minor=True)
+    else:
+        _label_decades(ax.xaxis)
     ax.set_xlabel("sigma (cycles along the longest side)")
     better = "higher" if search.higher_is_better else "lower"
     ax.set_ylabel(f"{search.objective} ({better} is better)")
@@ -166,11 +174,17 @@ def plot_layers(
     ax.set_xlim(-0.5, len(first) - 0.5)
     _mark_layers(first.loc[first["stride"] > 1, "layer"], positions, ax)
     ax.set_xlabel("layer, from the input to the output (dotted: downsamples)")
-    measure = str(first.attrs.get("measure", "mean")).replace("_", " ")
-    ax.set_ylabel(f"{measure} of the gradient")
+    ax.set_ylabel(_label_of(str(first.attrs.get("measure", "mean"))))
     if any(tables):
         ax.legend(fontsize=7)
     return ax
+
+
+def _label_of(measure: str) -> str:
+    """What a measure of the gradients says, a share with what it is of."""
+    if measure == "high_frequency_power":
+        return "share of the power of the gradient\nbeyond a quarter of the layer's size"
+    return f"{measure.replace('_', ' ')} of the gradient"
 
 
 def _places(layers: Iterable[str], positions: Mapping[str, float]) -> np.ndarray:

@@ -4,7 +4,7 @@ Maps, spectra and gradients as pictures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +21,8 @@ def plot_maps(
     *,
     cmap: str = "viridis",
     clip_percentile: float = 0.5,
+    overlay: bool | Collection[str] = False,
+    alpha: float = 0.8,
 ) -> np.ndarray:
     """
     Draw each image beside its attribution maps: one row an image, one column a kind of map.
@@ -39,6 +41,12 @@ def plot_maps(
         Colour map of matplotlib.
     clip_percentile
         Percentile to clip at each end, at least 0 and below 50.
+    overlay
+        Draw each map over its image, as `xplique.plots` does; or the titles of the columns in which
+        to do so.
+    alpha
+        How opaque an overlay is where the map is highest, above 0 and at most 1; where it is lower
+        it is less, down to a fifth.
 
     Returns
     -------
@@ -49,7 +57,8 @@ def plot_maps(
     ------
     ValueError
         If the images have no 1 or 3 channels or other values than [0, 1] or [0, 255], the maps
-        have other numbers or sizes than the images, or `clip_percentile` is out of range.
+        have other numbers or sizes than the images, `clip_percentile` or `alpha` is out of range,
+        or `overlay` names no column.
     TypeError
         If `maps` is no mapping.
 
@@ -63,7 +72,10 @@ def plot_maps(
     check_mapping("maps", maps, "{'Saliency': explanations}", may_be_empty=True)
     if not 0 <= clip_percentile < 50:
         raise ValueError(f"`clip_percentile` is {clip_percentile}; it must be in [0, 50[.")
+    if not 0 < alpha <= 1:
+        raise ValueError(f"`alpha` is {alpha}; it must be in ]0, 1].")
     columns = [_checked_maps(title, values, images) for title, values in maps.items()]
+    is_over = [title in _titles_over(overlay, maps) for title in maps]
 
     white = 255 if np.issubdtype(images.dtype, np.integer) else 1
     nb_rows, nb_columns = len(images), 1 + len(columns)
@@ -75,17 +87,39 @@ def plot_maps(
         layout="constrained",
     )
     for row, image in enumerate(images):
-        axes[row, 0].imshow(image, cmap="gray", vmin=0, vmax=white)
-        for axis, values in zip(axes[row, 1:], columns):
+        for axis, shows in zip(axes[row], [True, *is_over]):
+            if shows:
+                axis.imshow(image, cmap="gray", vmin=0, vmax=white)
+        for axis, values, over in zip(axes[row, 1:], columns, is_over):
             drawn = values[row] if values.ndim == 3 else np.mean(values[row], axis=-1)
             low, high = np.percentile(drawn, [clip_percentile, 100 - clip_percentile])
-            axis.imshow(drawn, cmap=cmap, vmin=low, vmax=high)
+            opacity = alpha * _strength(drawn, low, high) if over else None
+            axis.imshow(drawn, cmap=cmap, vmin=low, vmax=high, alpha=opacity)
     for axis, title in zip(axes[0], ["image", *maps]):
         axis.set_title(title, fontsize=8)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
     return axes
+
+
+def _strength(drawn: np.ndarray, low: float, high: float) -> np.ndarray:
+    """How high values stand between two limits, from a fifth to 1."""
+    span = high - low
+    return np.clip((drawn - low) / span, 0.2, 1) if span > 0 else np.ones_like(drawn)
+
+
+def _titles_over(overlay: bool | Collection[str], maps: Mapping[str, ArrayLike]) -> set[str]:
+    """Titles of the columns that are drawn over the images."""
+    if isinstance(overlay, bool):
+        return set(maps) if overlay else set()
+    titles = {overlay} if isinstance(overlay, str) else set(overlay)
+    if unknown := titles - set(maps):
+        raise ValueError(
+            f"`overlay` names {', '.join(map(repr, sorted(unknown)))}; the columns are "
+            f"{', '.join(map(repr, maps))}."
+        )
+    return titles
 
 
 def _checked_images(inputs: ArrayLike) -> np.ndarray:
