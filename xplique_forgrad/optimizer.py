@@ -4,7 +4,6 @@ SigmaOptimizer: the search for the best cutoff, alone or while a model trains.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import tensorflow as tf
 from xplique.metrics.base import ExplanationMetric
 
 from ._notices import notify
+from ._progress import checked_verbose
 from .search import SigmaSearch
 from .search._loop import NothingToChooseError
 from .search._panel import ScoringSettings
@@ -94,7 +94,9 @@ class SigmaOptimizer(keras.callbacks.Callback):
     **metric_options
         Options of the named objectives, as the metrics take them. All: `batch_size` (64, or
         "auto"), `baseline_mode` (0.0; the answer depends on it, so search with the baseline that
-        you report), `operator`, `activation` ("softmax" or "sigmoid" to put on the outputs).
+        you report; it is in the units of the inputs as the model gets them, after preprocessing: 0
+        is black for inputs in [0, 1], mid-grey for [-1, 1], the mean colour where the mean was
+        subtracted), `operator`, `activation` ("softmax" or "sigmoid" to put on the outputs).
         Insertion and Deletion: `steps` (10), `max_percentage_perturbed` (1.0). MuFidelity:
         `grid_size` (9), `subset_percent` (0.2), `nb_samples` (200). See `Deletion` and
         `MuFidelity`. A metric as the objective has its own: there they are refused.
@@ -238,11 +240,10 @@ class SigmaOptimizer(keras.callbacks.Callback):
         """
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
-        if verbose == "auto":
-            verbose = 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
+        verbose = checked_verbose(verbose)
         path = None if checkpoint is None else Path(checkpoint)
         setup = self._prepared(inputs, targets, explanations)
-        return run(setup, callbacks, path, int(verbose))
+        return run(setup, callbacks, path, verbose)
 
     def _prepared(
         self, inputs: Any, targets: Any, explanations: Any, trained: keras.Model | None = None

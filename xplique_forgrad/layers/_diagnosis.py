@@ -4,7 +4,9 @@ One report on where the high frequencies of a model's saliency maps come from.
 
 from __future__ import annotations
 
+import math
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from .._checks import check_seed
+from .._checks import check_count, check_seed
 from .._gradients import (
     Inputs,
     Operator,
@@ -25,6 +27,7 @@ from .._gradients import (
     make_scorer,
 )
 from .._notices import notify
+from .._progress import Progress, checked_verbose
 from .._samples import ArraySamples, Samples
 from ..spectrum import (
     RingCorrelation,
@@ -42,7 +45,8 @@ from ._layerwise import (
     mean_gradient,
     visit_all,
 )
-from ._summary import ENOUGH, kinds, summary
+from ._snippet import Scoring, make_scoring, snippet
+from ._summary import ENOUGH, html_of, kinds, text_of
 from ._surgery import PredictionChange, Surgery, replace_downsampling
 from ._watch import INPUT, Place
 
@@ -59,16 +63,13 @@ class Diagnosis:
     nb_images
         Number of images.
     layers
-        One row a layer that was given one picture and gives one: "layer", "type", "height",
-        "width" and "channels" of what it was given, "stride", "before" and "behind", the share of
-        high frequency of the gradient as it reaches the layer and once it has gone back through
-        it, "injected", the difference, with its "standard_error" over images (NaN for a single
-        one), and "checkerboard", the score of the mean magnitude behind a layer that downsamples.
+        One row a layer that was given one picture and gives one, see `to_frame`.
     curve, twin_curve
         Tables as of `layerwise_high_frequency`, of the model and of its twin without
         downsampling by strides and max pooling (None where there is no twin).
     map_share, twin_map_share
-        Share of power beyond a quarter of the size of each image's saliency map, of shape (N,).
+        Share of the power of each image's saliency map that lies beyond a quarter of its size, of
+        shape (N,).
     noise_share
         The same for saliency maps of white noise, the largest magnitude over as many channels.
     grid
@@ -80,9 +81,8 @@ class Diagnosis:
         How the twin's predictions differ; None without a twin, or where there are no classes.
     correlation
         Fourier ring correlation of the saliency maps of two noisy copies of the images.
-    sigma
-        Cutoff to start from: up to it, the correlation is 0.5 or more. None where the maps agree
-        nowhere, or everywhere: then noise of the inputs suggests no cutoff.
+    scoring
+        How a search should score the model: what `snippet` is made of.
     """
 
     model_name: str
@@ -97,7 +97,7 @@ class Diagnosis:
     surgery: Surgery | None
     change: PredictionChange | None
     correlation: RingCorrelation
-    sigma: float | None
+    scoring: Scoring
 
     @property
     def has_grid(self) -> bool:
@@ -110,8 +110,76 @@ class Diagnosis:
         enough = max(0.05, 5 * self.grid.expected_of_noise)
         return self.nb_images >= ENOUGH and self.grid.checkerboard >= enough
 
+    @property
+    def grid_frequency(self) -> float | None:
+        """
+        Cycles along the longest side of the grid that saliency maps share; None without one.
+
+        A grid that repeats every s pixels of H lies at H / s cycles and at multiples of that.
+        """
+        return max(self.grid.picture.shape) / self.grid.stride if self.has_grid else None
+
+    @property
+    def resolution(self) -> float:
+        """
+        Radius up to which the maps of two noisy copies of the images agree, in cycles.
+
+        Up to it, the correlation is 0.5 or more: 0 where the maps agree nowhere, and the last
+        radius where they agree everywhere. A grid that they share is part of the agreement.
+        """
+        return self.correlation.resolution()
+
+    @property
+    def sigma(self) -> float | None:
+        """
+        Cutoff to start from, in cycles along the longest side.
+
+        The resolution of the maps or, where they share a grid and it is less, the last whole number
+        below the frequency of the grid: a disk or a box of that cutoff takes the grid out. None
+        where the maps agree nowhere, or everywhere and without a grid: then noise of the inputs
+        suggests no cutoff.
+        """
+        bounds = [math.inf]
+        if self.resolution < self.correlation.radius[-1]:
+            bounds.append(self.resolution)
+        if self.grid_frequency is not None:
+            bounds.append(math.ceil(self.grid_frequency) - 1.0)
+        return min(bounds) if 1 <= min(bounds) < math.inf else None
+
+    @property
+    def snippet(self) -> str:
+        """
+        The search to run next, as Python code.
+
+        It runs as it is where `model`, `inputs` and `targets` are what `diagnose` was given (and
+        the function that is the operator, by its own name). Its cutoffs lie around `sigma`, from a
+        quarter to four times of it; where there is none, they are `default_sigmas`.
+        """
+        if self.sigma is None:
+            return snippet(self.scoring, [])
+        highest, factors = self.correlation.radius[-1], (0.25, 0.5, 0.7, 1, 1.4, 2, 4)
+        around = {min(max(1, round(factor * self.sigma)), int(highest)) for factor in factors}
+        return snippet(self.scoring, sorted(around))
+
     def to_frame(self) -> pd.DataFrame:
-        """The layers, those that inject most first."""
+        """
+        The layers, those that inject most first.
+
+        Returns
+        -------
+        table
+            One row a layer: "layer", "type", "height", "width" and "channels" of what it was given,
+            and "stride". "before" and "behind" are the shares of the power of the gradient that are
+            high frequency, as it reaches the layer and once it has gone back through it, and
+            "injected" is their difference, with its "standard_error" over images (NaN for a single
+            one). "checkerboard" is the share of the variance of the mean magnitude behind the layer
+            that repeats with its stride.
+
+            High frequency is what lies beyond a quarter of the layer's size or, for a layer that
+            downsamples, beyond what its output can hold. Of that there is none before the layer by
+            definition: "before" is NaN, and "injected" is "behind". "checkerboard" is NaN for a
+            layer that does not downsample.
+        """
         return self.layers.sort_values("injected", ascending=False, ignore_index=True)
 
     def by_type(self) -> pd.DataFrame:
@@ -127,7 +195,10 @@ class Diagnosis:
         return table.sort_values("mean", ascending=False)
 
     def __str__(self) -> str:
-        return summary(self)
+        return text_of(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def plot(self) -> Any:
         """
@@ -152,6 +223,7 @@ def diagnose(
     seed: int = 0,
     operator: Operator = None,
     batch_size: int = 8,
+    verbose: int | str = "auto",
 ) -> Diagnosis:
     """
     Find out why a model's saliency maps are noisy, or a grid, and where to start filtering them.
@@ -166,8 +238,9 @@ def diagnose(
     - What surgery would change: the same for a copy that downsamples by average pooling
       (`replace_downsampling`), and how far its predictions differ.
     - Which cutoff to start from: the resolution of the maps, the radius up to which those of two
-      copies of the images with Gaussian noise agree by `fourier_ring_correlation` of 0.5. It is a
-      guess that knows nothing of faithfulness; `SigmaOptimizer` finds the cutoff that does.
+      copies of the images with Gaussian noise agree by `fourier_ring_correlation` of 0.5, or just
+      below a grid that they share. It is a guess that knows nothing of faithfulness;
+      `SigmaOptimizer` finds the cutoff that does, and the report ends with the code that calls it.
 
     Some 16 to 64 images are enough.
 
@@ -191,6 +264,9 @@ def diagnose(
         the output of the target.
     batch_size
         Number of images at once.
+    verbose
+        1 draws a progress bar over all passes of the model, 2 prints a line a pass, 0 nothing;
+        "auto" is 1 on a terminal and in a notebook, and 2 elsewhere.
 
     Returns
     -------
@@ -200,18 +276,23 @@ def diagnose(
     Raises
     ------
     ValueError
-        If the model has no spatial layers, or inputs and targets disagree with it.
+        If the model has no spatial layers, inputs and targets disagree with it, or an option is
+        out of range.
     TypeError
         If the model is no Keras model.
 
     Examples
     --------
     >>> from xplique_forgrad.demo import load_classifier, load_images
-    >>> diagnosis = diagnose(load_classifier(), *load_images(4)[:2])
+    >>> diagnosis = diagnose(load_classifier(), *load_images(4)[:2], verbose=0)
     >>> diagnosis.layers["injected"].idxmax() >= 0 and diagnosis.sigma >= 1
     True
+    >>> print(diagnosis.snippet.splitlines()[-2])
+    search = optimizer.search(inputs, targets)
     """
     check_seed(seed)
+    check_count("batch_size", batch_size)
+    verbose = checked_verbose(verbose)
     is_number = isinstance(noise, numbers.Real) and not isinstance(noise, bool)
     if not is_number or not 0 < noise < np.inf:
         raise ValueError(f"`noise` is {noise!r}; give a positive number, such as 0.2.")
@@ -219,15 +300,23 @@ def diagnose(
     deviation = float(noise) * float(np.ptp(samples.inputs))
     if not deviation:
         raise ValueError("All values of the inputs are equal; give images that show something.")
-    layers, curve = _look(model, samples, operator, batch_size)
+    surgery = _surgery_of(model)
+    has_twin = surgery is not None and bool(surgery.replaced)
+    # layers, maps, two noisy copies; of a twin layers, maps, and its predictions
+    nb_passes = 7 if has_twin else 4
+    progress = Progress(nb_passes * math.ceil(len(samples) / batch_size), verbose)
+    progress.begin("gradients at the layers")
+    layers, curve = _look(model, samples, operator, batch_size, progress.step)
+    progress.begin("saliency maps")
     gradient = make_gradient(make_scorer(model, operator), samples)
-    maps, mean_map = _saliency(gradient, samples, batch_size)
-    twin = _make_twin(model, samples, operator, batch_size)
+    maps, mean_map = _saliency(gradient, samples, batch_size, progress.step)
+    twin = _Twin()
+    if surgery is not None and has_twin:
+        twin = _twin_of(surgery, samples, operator, batch_size, progress)
     generator = np.random.default_rng(seed)
+    progress.begin("saliency maps of two noisy copies")
     copies = (_noisy_copy(samples, deviation, generator) for _ in range(2))
-    noisy_maps = [_saliency(gradient, copy, batch_size)[0] for copy in copies]
-    correlation = fourier_ring_correlation(*noisy_maps)
-    resolution = correlation.resolution()
+    noisy_maps = [_saliency(gradient, copy, batch_size, progress.step)[0] for copy in copies]
     white = np.abs(generator.standard_normal((32, *samples.shape))).max(axis=-1)
     return Diagnosis(
         model_name=model.name,
@@ -239,41 +328,50 @@ def diagnose(
         twin_map_share=twin.map_share,
         noise_share=float(high_frequency_power(white).mean()),
         grid=_shared_grid(mean_map, curve["height"], len(maps)),
-        surgery=twin.surgery,
+        surgery=surgery,
         change=twin.change,
-        correlation=correlation,
-        sigma=resolution if 1 <= resolution < correlation.radius[-1] else None,
+        correlation=fourier_ring_correlation(*noisy_maps),
+        scoring=make_scoring(model, samples, operator, targets is not None),
     )
 
 
 class _Twin(NamedTuple):
-    """The copy without downsampling and what is known of it, see `Diagnosis`."""
+    """What is known of the copy without downsampling, see `Diagnosis`."""
 
-    surgery: Surgery | None = None
     change: PredictionChange | None = None
     curve: pd.DataFrame | None = None
     map_share: np.ndarray | None = None
 
 
-def _make_twin(
-    model: keras.Model, samples: ArraySamples, operator: Operator, batch_size: int
-) -> _Twin:
-    """The copy, and how it differs where there was something to replace."""
+def _surgery_of(model: keras.Model) -> Surgery | None:
+    """The copy without downsampling; None, and a warning, if Keras cannot make it."""
     try:
-        surgery = replace_downsampling(model)
+        return replace_downsampling(model)
     except (TypeError, ValueError) as error:
         notify(f"There is no twin without downsampling: {error}")
-        return _Twin()
-    if not surgery.replaced:
-        return _Twin(surgery)
+        return None
+
+
+def _twin_of(
+    surgery: Surgery,
+    samples: ArraySamples,
+    operator: Operator,
+    batch_size: int,
+    progress: Progress,
+) -> _Twin:
+    """How the copy differs."""
+    progress.begin("gradients at the layers of the twin")
+    _, curve = _look(surgery.model, samples, operator, batch_size, progress.step)
+    progress.begin("saliency maps of the twin")
+    gradient = make_gradient(make_scorer(surgery.model, operator), samples)
+    maps, _ = _saliency(gradient, samples, batch_size, progress.step)
+    progress.begin("predictions of the twin")
     change = None
     if operator is None and samples.targets.ndim == 2 and samples.targets.shape[1] > 1:
         labels = samples.targets if samples.has_labels else None
         change = surgery.compare(samples.inputs, labels, batch_size)
-    _, curve = _look(surgery.model, samples, operator, batch_size)
-    gradient = make_gradient(make_scorer(surgery.model, operator), samples)
-    maps, _ = _saliency(gradient, samples, batch_size)
-    return _Twin(surgery, change, curve, high_frequency_power(maps))
+    progress.step(math.ceil(len(samples) / batch_size))
+    return _Twin(change, curve, high_frequency_power(maps))
 
 
 def _noisy_copy(
@@ -284,7 +382,11 @@ def _noisy_copy(
 
 
 def _look(
-    model: keras.Model, samples: Samples, operator: Operator, batch_size: int
+    model: keras.Model,
+    samples: Samples,
+    operator: Operator,
+    batch_size: int,
+    step: Callable[[], None],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What each layer injects, and the curve of the gradients at their outputs, in one pass."""
     outputs: dict[str, list[np.ndarray]] = {}
@@ -305,7 +407,7 @@ def _look(
         behind.setdefault(place.name, []).append(channel_values(measure, place, gradient))
 
     sides = ("input", "output")
-    places = visit_all(model, samples, None, visit, operator, batch_size, sides)
+    places = visit_all(model, samples, None, visit, operator, batch_size, sides, step)
     rows = []
     for place in places:
         name = place.name
@@ -323,11 +425,11 @@ def _injection(
     """The row of a layer, from the content of the gradient that reaches it and behind it."""
     before, after = image_means(outputs), image_means(behind)
     # what its output cannot hold was not there before
-    before = 0 * before if place.stride > 1 else before
-    injected, error = mean_and_error(after - before)
+    downsamples = place.stride > 1
+    injected, error = mean_and_error(after - (0 * before if downsamples else before))
     return {
         **place.columns(),
-        "before": mean_and_error(before)[0],
+        "before": np.nan if downsamples else mean_and_error(before)[0],
         "behind": mean_and_error(after)[0],
         "injected": injected,
         "standard_error": error,
@@ -335,18 +437,23 @@ def _injection(
 
 
 def _checkerboard(place: Place, picture: np.ndarray | None, nb_images: int) -> float:
-    """Score of the mean magnitude behind a layer that downsamples, and 0 of another."""
+    """Score of the mean magnitude behind a layer that downsamples; NaN of another."""
+    if place.stride == 1:
+        return math.nan
     if picture is None:
         return 0.0
     return mean_gradient(picture, place.name, place.strides, nb_images).checkerboard
 
 
-def _saliency(gradient: Scorer, samples: Samples, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _saliency(
+    gradient: Scorer, samples: Samples, batch_size: int, step: Callable[[], None]
+) -> tuple[np.ndarray, np.ndarray]:
     """Saliency maps (N, H, W), the largest magnitude over channels, and the mean magnitude."""
-    magnitudes = [
-        np.abs(gradient(tf.constant(inputs), tf.constant(targets)).numpy())
-        for _, inputs, targets in samples.batches(batch_size)
-    ]
+    magnitudes = []
+    for _, inputs, targets in samples.batches(batch_size):
+        found = gradient(tf.constant(inputs), tf.constant(targets))
+        magnitudes.append(np.abs(found.numpy()))
+        step()
     maps = np.concatenate([values.max(axis=-1) for values in magnitudes])
     return maps, np.concatenate([values.mean(axis=-1) for values in magnitudes]).mean(axis=0)
 

@@ -350,8 +350,13 @@ def visit_all(
     operator: Operator,
     batch_size: int,
     sides: Collection[str] = ("output",),
+    step: Callable[[], None] | None = None,
 ) -> list[Place]:
-    """Visit the gradients of all batches; the places in forward order, the same in each batch."""
+    """
+    Visit the gradients of all batches; the places in forward order, the same in each batch.
+
+    `step` is called after each batch.
+    """
     if len(samples.shape) != 3:
         raise ValueError(
             f"The inputs have shape {('N', *samples.shape)}; layers are analysed for images, "
@@ -376,6 +381,8 @@ def visit_all(
     for positions, images, labels in samples.batches(batch_size):
         check_finite_inputs(images, positions)
         visits(images, labels)
+        if step is not None:
+            step()
     return places
 
 

@@ -186,15 +186,18 @@ def plot_diagnosis(found: Diagnosis) -> Figure:
     _plot_injections(found.to_frame().head(12).iloc[::-1], axes[1, 0])
     plot_mean_gradient(found.grid, ax=axes[0, 1])
     axes[0, 1].set_title(
-        f"mean |gradient| at the input\ncheckerboard of {found.grid.stride} pixels: "
-        f"{found.grid.checkerboard:.3f}",
+        f"mean |gradient| at the input: {found.grid.checkerboard:.3f} of\n"
+        f"its variance repeats every {found.grid.stride} pixels",
         fontsize=8,
     )
     plot_ring_correlation({"maps of two noisy copies": found.correlation}, ax=axes[1, 1])
+    if found.grid_frequency is not None:
+        label = f"grid: {found.grid_frequency:.3g} cycles"
+        axes[1, 1].axvline(found.grid_frequency, color="0.3", ls=":", label=label)
     if found.sigma is not None:
-        sigma = f"sigma = {found.sigma:g}"
+        sigma = f"start from sigma = {found.sigma:g}"
         axes[1, 1].axvline(found.sigma, color=COLOURS[3], ls="--", label=sigma)
-        axes[1, 1].legend(fontsize=7)
+    axes[1, 1].legend(fontsize=7)
     figure.suptitle(f"{found.model_name}, {found.nb_images} images", fontsize=10)
     return figure
 
@@ -217,5 +220,10 @@ def _plot_injections(table: pd.DataFrame, ax: Axes) -> None:
             label=label,
         )
     ax.set_yticks(range(len(table)), [short(name) for name in table["layer"]], fontsize=7)
-    ax.set_xlabel("high frequency injected (share of power, ± standard error)")
+    ax.set_xlabel(
+        "injected: share of the power of the gradient behind the layer, less that before it,\n"
+        "beyond what the layer's output can hold (hatched) or a quarter of its size (± standard "
+        "error)",
+        fontsize=8,
+    )
     ax.legend(fontsize=7, loc="lower right")
