@@ -7,6 +7,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import tensorflow as tf
 from planted import bump, planted_scores
 
 from xplique_forgrad import SigmaSearch, forgrad
@@ -241,6 +242,39 @@ def test_other_files_are_refused(tmp_path, scores, content):
         SigmaSearch.load(path)
 
 
+@pytest.mark.parametrize(
+    ("candidate", "axes", "code"),
+    [
+        (Candidate(), (1, 2), "explanations"),
+        (Candidate(rectify="magnitude"), (1, 2), "abs(explanations)"),
+        (Candidate(rectify="positive"), (1, 2), "(explanations + abs(explanations)) / 2"),
+        (Candidate(6.0, "disk", "magnitude"), (1, 2), "forgrad(explanations, sigma=6)"),
+        (
+            Candidate(2.123456789, "gaussian", None),
+            (1, 2),
+            'forgrad(explanations, sigma=2.123456789, window="gaussian", rectify=None)',
+        ),
+        (
+            Candidate(3.0, "box", "positive"),
+            (1,),
+            'forgrad(explanations, sigma=3, window="box", rectify="positive", axes=(1,))',
+        ),
+    ],
+)
+def test_the_code_of_the_best_does_what_the_search_does(rng, scores, candidate, axes, code):
+    search = result(scores)
+    settings = replace(search.settings, axes=axes)
+    candidates = (*CANDIDATES[:2], candidate)
+    search = replace(search, candidates=candidates, best=2, settings=settings)
+    assert search.code == code
+    explanations = rng.normal(size=(3, 16, 16, 2)).astype(np.float32)
+    wanted = search.filter(explanations)
+    for maps in (explanations, tf.constant(explanations)):
+        found = eval(search.code, {"forgrad": forgrad, "explanations": maps})
+        # one cutoff alone may take another way than several
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
 def test_it_reads_well(scores):
     search = result(scores)
     text, page = repr(search), search._repr_html_()
@@ -253,6 +287,8 @@ def test_it_reads_well(scores):
         "softmax",
     ):
         assert word in text
+    assert search.code in text
+    assert all(f"{title}: {line}" in text for title, line in search.summary.items())
     assert "<table" in page
     assert "gain over rectified" in page
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from .._files import replace_file
 from ._board import Block
-from ._record import replace_file
 
 _MAGIC = b"xplique-forgrad search checkpoint 2\n"
 # length and checksum of what follows

@@ -1,32 +1,21 @@
 """
-Results of a search on disk, each file replaced in one step.
+Results of a search on disk.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._files import replace_file
+
 _RECORD = "xplique-forgrad search 2"
 # arrays of a result, and their types
 _ARRAYS = {"scores": float, "halves": float, "scored": bool, "held_out": int}
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old content or the new one, never a part."""
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise ValueError(f"{path} is no file name in a folder that there is; give one.")
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def save_record(path: Path, content: Mapping[str, Any]) -> None:

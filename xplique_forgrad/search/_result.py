@@ -17,7 +17,7 @@ from ._candidates import Candidate, filtered_maps
 from ._gains import LEVEL, Comparison, Gain, compare_with, cross_fitted_gain, paired_gain
 from ._record import load_record, save_record
 from ._settings import Settings
-from ._summary import frame_of, html_of, means_of, summary_of, verdict_of
+from ._summary import code_of, frame_of, html_of, means_of, summary_of, verdict_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,6 +193,21 @@ class SigmaSearch:
         """What to do, in a sentence: filter if that gains over the raw and the rectified map."""
         return verdict_of(self)
 
+    @property
+    def code(self) -> str:
+        """
+        What `filter` does, as an expression to paste: `forgrad(explanations, sigma=6)`.
+
+        It needs `from xplique_forgrad import forgrad` and maps named `explanations`. Where no
+        filter is best, it takes their magnitude or positive part, or leaves them.
+        """
+        return code_of(self)
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What `print` shows below the verdict: the text of each line by its title."""
+        return summary_of(self)
+
     @cached_property
     def sigma_per_image(self) -> np.ndarray:
         """
@@ -341,7 +356,7 @@ class SigmaSearch:
         lines = [
             f"SigmaSearch of {self.objective} ({direction} is better)",
             f"  {self.verdict}",
-            *(f"  {name}: {text}" for name, text in summary_of(self).items()),
+            *(f"  {name}: {text}" for name, text in self.summary.items()),
         ]
         return "\n".join(lines)
 

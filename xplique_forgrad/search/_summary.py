@@ -5,6 +5,7 @@ The result of a search as a table and as text.
 from __future__ import annotations
 
 import html
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .._statistics import standard_error
+from ..filtering import forgrad
 from ._gains import Gain
 
 if TYPE_CHECKING:
@@ -65,7 +67,14 @@ def verdict_of(search: SigmaSearch) -> str:
             "another than the model's? Are the maps constant?"
         )
     if sigma is None:
-        return f"Do not filter: the {search.best_candidate} map is best."
+        nb_open = sum(candidate.is_filter for candidate in search.indistinguishable)
+        if not nb_open:
+            return f"Do not filter: the {search.best_candidate} map is best."
+        cutoffs = "a cutoff is" if nb_open == 1 else f"{nb_open} cutoffs are"
+        return (
+            f"No gain found: the {search.best_candidate} map is best on "
+            f"{search.settings.nb_images} images, and {cutoffs} not distinguishable from it."
+        )
     if any(np.isnan(gain.low) for gain in gains):
         why = "one score for all images" if search.is_whole else "too few images"
         return f"sigma = {sigma:g} is best, without a verdict: {why}."
@@ -94,6 +103,22 @@ def _how_to_settle(search: SigmaSearch, gains: Sequence[Gain]) -> str:
     )
 
 
+def code_of(search: SigmaSearch) -> str:
+    """The expression of `SigmaSearch.code`."""
+    sigma, window, rectify = search.best_candidate
+    if sigma is None:
+        return {
+            "magnitude": "abs(explanations)",
+            # of arrays and tensors alike
+            "positive": "(explanations + abs(explanations)) / 2",
+        }.get(rectify or "", "explanations")
+    defaults = inspect.signature(forgrad).parameters
+    options = {"window": window, "rectify": rectify, "axes": search.settings.axes}
+    others = [f", {k}={v!r}" for k, v in options.items() if v != defaults[k].default]
+    cutoff = int(sigma) if sigma == int(sigma) else float(sigma)
+    return f"forgrad(explanations, sigma={cutoff!r}{''.join(others)})".replace("'", '"')
+
+
 def scoring_of(search: SigmaSearch) -> str:
     """The settings that decide more than all others."""
     scoring = search.settings.scoring
@@ -108,7 +133,7 @@ def scoring_of(search: SigmaSearch) -> str:
 
 
 def summary_of(search: SigmaSearch) -> dict[str, str]:
-    """What `repr` prints, by title."""
+    """The texts of `SigmaSearch.summary`."""
     families = {candidate[1:] for candidate in search.candidates if candidate.is_filter}
     equals = [
         f"sigma={candidate.sigma:g}"
@@ -122,6 +147,7 @@ def summary_of(search: SigmaSearch) -> dict[str, str]:
     summary = {
         "best": f"{search.best_candidate}: {search.best_score:.3f} "
         f"(held out: {search.held_out_score:.3f})",
+        "code of the best": code_of(search),
         "gain over raw": str(search.gain_over_raw),
         "gain over rectified": str(search.gain_over_rectified),
         "not distinguishable from the best": "; ".join(equals[:12]) + more,
@@ -140,7 +166,7 @@ def html_of(search: SigmaSearch) -> str:
     style = "style='text-align:left'"
     rows = "".join(
         f"<tr><th {style}>{html.escape(name)}</th><td {style}>{html.escape(text)}</td></tr>"
-        for name, text in summary_of(search).items()
+        for name, text in search.summary.items()
     )
     table = search.to_frame().to_html(float_format="{:.3f}".format, max_rows=40)
     title = f"SigmaSearch of {search.objective}: {search.verdict}"

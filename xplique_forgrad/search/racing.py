@@ -35,7 +35,7 @@ class Request(NamedTuple):
     """
     What to score next.
 
-    Parameters
+    Attributes
     ----------
     candidates
         Indices of the candidates, of shape (k,).

@@ -1,0 +1,14 @@
+"""
+Results as one page of HTML, for people who would rather look.
+"""
+
+from ._page import Section, check_report_path, write_report
+from ._sections import diagnosis_sections, search_sections
+
+__all__ = [
+    "Section",
+    "check_report_path",
+    "diagnosis_sections",
+    "search_sections",
+    "write_report",
+]
