@@ -11,35 +11,61 @@ import xplique_forgrad
 ROOT = Path(xplique_forgrad.__file__).parent
 
 # what any module but the filter may import
-SHARED = {"_checks", "_notices", "_statistics"}
+SHARED = {"_checks", "_notices", "_progress", "_statistics"}
 # every module of the package, and the modules of ours that it may import
 ALLOWED = {
     "_checks": set(),
+    "_files": set(),
     "_notices": set(),
+    "_progress": set(),
     "_statistics": set(),
     "filtering": {"_checks", "_notices"},
+    "images": {"_checks", "_notices"},
     "plots": {"_statistics"},
+    # results come to it as they are: it knows their names, not their classes
+    "report": {"_files"},
     "_models": set(),
+    "_ranges": {"_notices"},
     "_samples": {"_models"},
-    "_gradients": {*SHARED, "_models", "_samples"},
+    "_gradients": {*SHARED, "_models", "_ranges", "_samples"},
     "spectrum": {*SHARED, "filtering"},
     "theory": {*SHARED, "filtering"},
     "linearization": {*SHARED, "filtering", "_gradients", "_samples"},
     # plots: only Diagnosis.plot, when it is called
-    "layers": {*SHARED, "filtering", "_gradients", "plots", "_samples", "spectrum"},
-    "metrics": {*SHARED, "filtering", "_models", "_samples", "spectrum"},
-    "explainer": {*SHARED, "filtering", "_models", "_samples"},
+    "layers": {*SHARED, "filtering", "_gradients", "_models", "plots", "_samples", "spectrum"},
+    "metrics": {*SHARED, "filtering", "_models", "_ranges", "_samples", "spectrum"},
+    "explainer": {*SHARED, "filtering", "_models", "_ranges", "_samples"},
     # plots: only SigmaSearch.plot, when it is called
-    "search": {*SHARED, "filtering", "_models", "_samples", "metrics", "plots"},
-    "optimizer": {"_notices", "search"},
+    "search": {
+        *(*SHARED, "_files", "filtering", "_models", "_ranges", "_samples", "metrics"),
+        "plots",
+    },
+    "optimizer": {"_notices", "_progress", "search"},
     "registration": {"filtering", "explainer", "metrics"},
     "demo": {"filtering", "optimizer", "plots"},
+    "networks": {"images", "_models", "_ranges"},
+    # on top: the rooms of its commands
+    "cli": {
+        *(
+            "__version__",
+            "_notices",
+            "_ranges",
+            "_samples",
+            "demo",
+            "filtering",
+            "images",
+            "layers",
+        ),
+        *("networks", "optimizer", "plots", "report", "search"),
+    },
     # names first; rooms as a whole when they are asked for
     "__init__": {
         *("filtering", "explainer", "metrics", "optimizer", "registration", "search"),
-        *("demo", "layers", "linearization", "plots", "spectrum", "theory"),
+        *("demo", "images", "layers", "linearization", "networks", "plots", "report"),
+        *("spectrum", "theory", "_startup"),
     },
-    "__main__": {"demo"},
+    "_startup": set(),
+    "__main__": {"cli"},
 }
 
 
@@ -104,8 +130,16 @@ def test_the_filter_needs_nothing_of_xplique():
 
 def test_only_the_demo_draws():
     for path in ROOT.rglob("*.py"):
-        if top_level_module(path) not in ("demo", "plots"):
+        # a report is given figures: it names their type, and closes those of its results
+        if top_level_module(path) not in ("cli", "demo", "plots", "report"):
             assert not any("matplotlib" in name for _, name in imports(path))
+
+
+def test_a_report_is_written_without_drawing():
+    for path in (ROOT / "report").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            is_import = isinstance(node, (ast.Import, ast.ImportFrom))
+            assert not (is_import and "matplotlib" in ast.unparse(node)), path
 
 
 def test_drawing_is_imported_only_to_draw():

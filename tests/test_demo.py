@@ -1,11 +1,8 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from xplique_forgrad.demo import CLASS_NAMES, build_classifier, load_classifier, load_images
-from xplique_forgrad.demo._report import CONTROLS, compare, main, mean_colour
+from xplique_forgrad.demo._report import CONTROLS, compare, mean_colour, run_demo
 from xplique_forgrad.demo.classifier import accuracy, train_classifier
 
 
@@ -107,33 +104,10 @@ def test_compare_gives_mu_fidelity_on_demand(classifier, images):
         assert -1 <= table.loc["truth", "MuFidelity raw"] <= 1
 
 
-def test_main_prints_the_table_and_saves_the_figure(tmp_path, capsys):
+def test_the_demonstration_prints_the_table_and_saves_the_figure(tmp_path, capsys):
     output = tmp_path / "figure.png"
-    assert main(["--images", "4", "--output", str(output), "--baseline", "zero"]) == 0
+    run_demo(4, output, "zero", "max", mu_fidelity=False, seed=0)
     printed = capsys.readouterr().out
     for name in ("Saliency", "SmoothGrad", *CONTROLS, "sigma*", "controls"):
         assert name in printed
     assert output.stat().st_size > 10_000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--images", "1"], "give at least 2"),
-        (["--seed", "-1"], "give 0 or more"),
-        (["--output", "."], "a folder"),
-        (["--output", "figure.txt"], "file name in .png"),
-        (["--output", "no/such/folder/figure.png"], "there is no folder"),
-    ],
-)
-def test_bad_arguments_end_with_code_2(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_help_of_the_module():
-    command = [sys.executable, "-m", "xplique_forgrad", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--output" in result.stdout

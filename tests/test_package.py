@@ -7,8 +7,8 @@ import pytest
 import xplique_forgrad
 
 ROOMS = (
-    *("demo", "filtering", "layers", "linearization", "metrics"),
-    *("plots", "search", "spectrum", "theory"),
+    *("demo", "filtering", "images", "layers", "linearization", "metrics", "networks"),
+    *("plots", "report", "search", "spectrum", "theory"),
 )
 
 
@@ -21,7 +21,7 @@ def test_rooms_are_attributes_alike(room):
 def test_the_list_of_rooms_is_complete():
     root = xplique_forgrad.__path__[0]
     found = {path.stem for path in (*Path(root).glob("[a-z]*.py"), *Path(root).glob("[a-z]*/"))}
-    assert found - {"explainer", "optimizer", "registration"} == {*ROOMS}
+    assert found - {"cli", "explainer", "optimizer", "registration"} == {*ROOMS}
 
 
 def test_other_names_are_no_attributes():
@@ -35,7 +35,7 @@ import sys, xplique
 theirs = {*sys.modules}
 import xplique_forgrad
 ours = {*sys.modules} - theirs
-lazy = {"demo", "layers", "linearization", "plots", "theory"}
+lazy = {"demo", "images", "layers", "linearization", "networks", "plots", "report", "theory"}
 assert not {name.split(".")[1] for name in ours if name.startswith("xplique_forgrad.")} & lazy
 assert not any(name.startswith("matplotlib") for name in ours)
 assert lazy <= {*dir(xplique_forgrad)}

@@ -1,10 +1,10 @@
 """
-`python -m xplique_forgrad` runs the demonstration.
+`python -m xplique_forgrad` is the command line, `xplique-forgrad`.
 """
 
 import sys
 
-from .demo._report import main
+from .cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

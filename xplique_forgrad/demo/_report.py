@@ -4,7 +4,6 @@ The demonstration: what filtering does to the faithfulness of several attributio
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,16 +21,11 @@ from ..filtering import forgrad
 from ..optimizer import SigmaOptimizer
 from ..plots import plot_maps
 from ._images import CLASS_NAMES, IMAGE_SIZE, load_images
-from .classifier import POOLINGS, load_classifier
+from .classifier import load_classifier
 
 SIGMAS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 18, 28, 48)
 CONTROLS = ("Sobel edges", "Saliency of another image")
 
-_EPILOG = f"""
-Faithfulness is Insertion - Deletion of the softmax score, higher is better. SigmaOptimizer tries
-the cutoffs {", ".join(map(str, SIGMAS))} and no filter. Scores of filtered maps are
-cross-fitted: each image is scored at the cutoff that is best on the others.
-"""
 _NOTE = """
 `gain` is over the raw map, with the standard error over the images beside it; on signed methods
 much of it comes from taking the magnitude, and `over rectified` is what the filter adds to that.
@@ -193,74 +187,68 @@ def draw(
     return axes[0, 0].figure
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the demonstration; the exit code is 0 unless the figure cannot be written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xplique_forgrad",
-        description="Search the best cutoff for explanations of a small bundled classifier. "
-        "Works offline and takes about a minute on two cores.",
-        epilog=_EPILOG,
-    )
-    parser.add_argument("--images", type=int, default=64, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("forgrad_demo.png"),
-        help="figure (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--baseline",
-        choices=list(BASELINES),
-        default="mean",
-        help="colour of removed pixels: the image's mean, or zero, black (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--pooling",
-        choices=POOLINGS,
-        default="max",
-        help="of the classifier (default: %(default)s)",
-    )
-    parser.add_argument("--mu-fidelity", action="store_true", help="a second metric; takes longer")
-    parser.add_argument("--seed", type=int, default=0, help="of the images (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    if options.images < 2:
-        parser.error(
-            f"--images is {options.images}: others choose sigma for each, so give at least 2"
-        )
-    if options.seed < 0:
-        parser.error(f"--seed is {options.seed}: give 0 or more")
-    if options.output.is_dir():
-        parser.error(f"--output is {options.output}: a folder; give a file name")
-    if options.output.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
-        parser.error(f"--output is {options.output}: give a file name in .png, .pdf, .svg or .jpg")
-    if not options.output.resolve().parent.is_dir():
-        parser.error(f"--output is {options.output}: there is no folder {options.output.parent}")
+def run_demo(
+    nb_images: int,
+    output: Path,
+    baseline: str,
+    pooling: str,
+    mu_fidelity: bool,
+    seed: int,
+    as_json: bool = False,
+) -> None:
+    """
+    Run the demonstration: print its table and write its figure.
 
+    Parameters
+    ----------
+    nb_images
+        Number of images, at least 2: others choose sigma for each.
+    output
+        Figure to write, in .png, .pdf, .svg or .jpg.
+    baseline
+        "mean" or "zero", see `compare`.
+    pooling
+        Of the classifier, "max" or "average".
+    mu_fidelity
+        Also give MuFidelity.
+    seed
+        Seed of the images.
+    as_json
+        Print the table alone, as JSON.
+
+    Raises
+    ------
+    ValueError
+        If the figure has another format, or no folder.
+    """
+    if output.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
+        raise ValueError(f"--output is {output}: give a file name in .png, .pdf, .svg or .jpg")
+    if not output.resolve().parent.is_dir():
+        raise ValueError(f"--output is {output}: there is no folder {output.parent}")
     matplotlib.use("agg")
-    model = load_classifier(options.pooling)
-    inputs, targets, _ = load_images(options.images, seed=options.seed)
+    model = load_classifier(pooling)
+    inputs, targets, _ = load_images(nb_images, seed=seed)
     logits = model.predict(inputs, batch_size=64, verbose=0)
     accuracy = np.mean(np.argmax(logits, -1) == np.argmax(targets, -1))
-    print(
-        f"{options.images} held-out images of {IMAGE_SIZE} x {IMAGE_SIZE}, "
-        f"{options.pooling}-pooling classifier, accuracy {accuracy:.2f}, "
-        f"removed pixels set to {options.baseline}"
+    title = (
+        f"{nb_images} held-out images of {IMAGE_SIZE} x {IMAGE_SIZE}, {pooling}-pooling "
+        f"classifier, accuracy {accuracy:.2f}, removed pixels set to {baseline}"
     )
+    if not as_json:
+        print(title)
     explanations = compute_explanations(model, inputs, targets)
-    verbose = 1 if sys.stdout.isatty() else 2
-    table = compare(
-        model, inputs, targets, explanations, options.baseline, options.mu_fidelity, verbose
-    )
+    verbose = int(sys.stdout.isatty() and not as_json)
+    table = compare(model, inputs, targets, explanations, baseline, mu_fidelity, verbose)
+    draw(inputs, targets, explanations, table).savefig(output, dpi=150)
+    if as_json:
+        names = {"±": "gain_error", "± ": "over_rectified_error", "sigma*": "sigma"}
+        plain = table.reset_index().rename(columns=names)
+        plain.columns = plain.columns.str.replace(" ", "_").str.lower()
+        print(plain.to_json(orient="records", indent=2))
+        return
     print("\nFaithfulness (Insertion - Deletion)")
     sigmas = ["none" if pd.isna(sigma) else f"{sigma:g}" for sigma in table["sigma*"]]
     printed = table.assign(**{"sigma*": sigmas})
     formats = dict.fromkeys(("±", "± "), "{:.3f}".format)
     print(printed.to_string(float_format="{:+.3f}".format, index_names=False, formatters=formats))
-    print(_NOTE)
-    try:
-        draw(inputs, targets, explanations, table).savefig(options.output, dpi=150)
-    except OSError as error:
-        print(f"The figure could not be written: {error}", file=sys.stderr)
-        return 1
-    print(f"\nFigure: {options.output}")
-    return 0
+    print(f"{_NOTE}\n\nFigure: {output}")
