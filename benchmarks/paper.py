@@ -79,6 +79,14 @@ BOARDS = (
     "block3_conv1",
     "block3_shortcut",
 )
+# what replaces max pooling and strides
+SURGERIES = (
+    (None, None),
+    ("average", None),
+    (None, "average"),
+    ("average", "average"),
+    ("blur", "blur"),
+)
 SIGMAS = (3, 6, 12, 24, 48)
 RADII = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -90,13 +98,13 @@ def white_noise_share(size, rectify):
 
 def with_error(values, form=".3f"):
     """Mean and standard error as text."""
-    return f"{np.mean(values):{form}} ± {standard_error(values):{form}}"
+    return f"{np.mean(values):{form}} ± {standard_error(values):{form.lstrip('+')}}"
 
 
-def compute_explanations(model, inputs, targets):
-    """Method, and its family and maps (N, 96, 96)."""
+def bundled_explainers(model):
+    """Explainers by family."""
     noisy = {"nb_samples": 50, "noise": 0.2}
-    explainers = {
+    return {
         WHITE_BOX: [
             Saliency(model),
             GradientInput(model),
@@ -113,6 +121,10 @@ def compute_explanations(model, inputs, targets):
             SobolAttributionMethod(model),
         ],
     }
+
+
+def compute_explanations(explainers, inputs, targets):
+    """Method, and its family and maps (N, H, W)."""
     found = {}
     for family, methods in explainers.items():
         for method in methods:
@@ -144,7 +156,7 @@ def content(explanations, rectify):
 
 
 def signatures_and_content(name, model, inputs, targets, figures):
-    explanations = compute_explanations(model, inputs, targets)
+    explanations = compute_explanations(bundled_explainers(model), inputs, targets)
     for title, rectify in (("maps as they are", None), ("magnitudes", "magnitude")):
         print(f"\n### High-frequency content, {name}, {title}\n")
         print(as_markdown(content(explanations, rectify)), flush=True)
@@ -165,6 +177,20 @@ def signatures_and_content(name, model, inputs, targets, figures):
         save(figure, figures / "content.jpg")
 
 
+def band_rows(table):
+    """One row a band, each number with its error."""
+    return pd.DataFrame(
+        {
+            column: [
+                f"{mean:+.3f} ± {error:.3f}"
+                for mean, error in zip(table[column], table[f"{column}_error"])
+            ]
+            for column in ("energy", "alone", "added")
+        },
+        index=["mean"] + [f"{r.low:g} to {r.high:.3g}" for r in table.iloc[1:].itertuples()],
+    )
+
+
 def bands(name, model, inputs, targets, figures):
     metric = Faithfulness(
         model, inputs, targets, 256, baseline_mode=mean_colour, activation="softmax"
@@ -173,19 +199,23 @@ def bands(name, model, inputs, targets, figures):
         table = band_importance(method.explain(inputs, targets), metric)
         title = f"{type(method).__name__}, {name}"
         print(f"\n### What each band adds to faithfulness, magnitude of {title}\n")
-        shown = pd.DataFrame(
-            {
-                column: [
-                    f"{mean:+.3f} ± {error:.3f}"
-                    for mean, error in zip(table[column], table[f"{column}_error"])
-                ]
-                for column in ("energy", "alone", "added")
-            },
-            index=["mean"] + [f"{r.low:g} to {r.high:.3g}" for r in table.iloc[1:].itertuples()],
-        )
-        print(as_markdown(shown), flush=True)
+        print(as_markdown(band_rows(table)), flush=True)
         if figures and title.startswith("Saliency, max"):
             save(plots.plot_bands(table)[0].figure, figures / "bands.jpg")
+
+
+def residual_rows(found, scale=1.0):
+    """One row a cutoff, median over images and middle half; radii in units of the scale."""
+    ratios = dict(zip([f"sigma {s:g}" for s in found.sigmas], found.ratio))
+    ratios["no gradient"] = found.zero_order_ratio
+    rows = {
+        name: [
+            f"{middle:.2f} ({low:.2f}-{high:.2f})"
+            for low, middle, high in np.percentile(ratio, [25, 50, 75], axis=0).T
+        ]
+        for name, ratio in ratios.items()
+    }
+    return pd.DataFrame(rows, [f"radius {radius / scale:g}" for radius in found.radii]).T
 
 
 def residuals(inputs, targets, figures):
@@ -194,49 +224,38 @@ def residuals(inputs, targets, figures):
         model = load_classifier(pooling)
         found = taylor_residual(model, inputs, targets, sigmas=SIGMAS, radii=RADII, nb_samples=100)
         print(f"\n### Residual over that of the full gradient, {pooling} pooling\n")
-        ratios = dict(zip([f"sigma {s}" for s in SIGMAS], found.ratio))
-        ratios["no gradient"] = found.zero_order_ratio
-        columns = [f"radius {radius:g}" for radius in RADII]
-        rows = {
-            name: [
-                f"{middle:.2f} ({low:.2f}-{high:.2f})"
-                for low, middle, high in np.percentile(ratio, [25, 50, 75], axis=0).T
-            ]
-            for name, ratio in ratios.items()
-        }
-        print(as_markdown(pd.DataFrame(rows, columns).T), flush=True)
+        print(as_markdown(residual_rows(found)), flush=True)
         plots.plot_residuals(found, ax=ax).set_title(f"{pooling} pooling", fontsize=9)
     if figures:
         save(figure, figures / "residuals.jpg")
 
 
-def layer_tables(inputs, targets):
+def layer_tables(networks, inputs, targets, layers=None):
     """Curves of each network, trained and random, the mean of three; deviation of these three."""
     tables, spreads = {}, []
-    for pooling in POOLINGS:
-        trained = load_classifier(pooling)
+    for name, trained in networks.items():
         models = {"trained": [trained], "random": [randomize(trained, seed) for seed in range(3)]}
         for rectify in (None, "magnitude"):
             for state, some in models.items():
                 found = [
-                    layerwise_high_frequency(model, inputs, targets, rectify=rectify)
+                    layerwise_high_frequency(model, inputs, targets, layers, rectify=rectify)
                     for model in some
                 ]
                 means = np.array([one["mean"] for one in found])
                 spreads.append(means[:, 0].std(ddof=1) if len(found) > 1 else 0)
                 table = found[0].assign(mean=means.mean(axis=0))
                 table.attrs = found[0].attrs
-                tables[f"{pooling} pooling, {state}" + (", magnitudes" if rectify else "")] = table
+                tables[f"{name}, {state}" + (", magnitudes" if rectify else "")] = table
     return tables, max(spreads)
 
 
-def layers(inputs, targets, figures):
-    tables, spread = layer_tables(inputs, targets)
+def print_layers(tables, spread, shown):
+    """Shares at the layers shown, beside those of white noise of their sizes."""
     rows = {}
     for key, table in tables.items():
-        chosen = table.set_index("layer").loc[list(SHOWN_LAYERS), "mean"]
-        rows[key] = chosen.map("{:.2f}".format)
-    sizes = tables["max pooling, trained"].set_index("layer").loc[list(SHOWN_LAYERS), "height"]
+        chosen = table.set_index("layer").loc[list(shown)]
+        rows[key] = chosen["mean"].map("{:.2f}".format)
+    sizes = chosen["height"]
     for rectify in (None, "magnitude"):
         name = "white noise" + (", magnitudes" if rectify else "")
         rows[name] = [f"{white_noise_share(size, rectify):.2f}" for size in sizes]
@@ -245,6 +264,12 @@ def layers(inputs, targets, figures):
     error = max(table["standard_error"].max() for table in tables.values())
     print(f"\n### Largest standard error {error:.3f}, deviation at the input over random nets")
     print(f"{spread:.3f}", flush=True)
+
+
+def layers(inputs, targets, figures):
+    networks = {f"{pooling} pooling": load_classifier(pooling) for pooling in POOLINGS}
+    tables, spread = layer_tables(networks, inputs, targets)
+    print_layers(tables, spread, SHOWN_LAYERS)
     if figures:
         draw_layers(tables, figures)
 
@@ -282,29 +307,26 @@ def checkerboards(inputs, figures):
         save(figure, figures / "checkerboards.jpg")
 
 
-def surgery(inputs, targets):
+def print_surgery(model, inputs, targets, many, variants=SURGERIES):
+    """Inputs to explain, and many pairs (inputs, targets) to predict."""
     rows = {}
-    model = load_classifier("max")
-    many = load_images(256, seed=301)
-    for max_pool, strides in (
-        (None, None),
-        ("average", None),
-        (None, "average"),
-        ("average", "average"),
-        ("blur", "blur"),
-    ):
+    for max_pool, strides in variants:
         twin = replace_downsampling(model, max_pool=max_pool, strides=strides)
-        change = twin.compare(many.inputs, many.targets)
+        change = twin.compare(*many)
         maps = Saliency(twin.model).explain(inputs, targets)
-        curve = layerwise_high_frequency(twin.model, inputs, targets, ["pool"])
+        curve = layerwise_high_frequency(twin.model, inputs, targets, [])
         rows[f"max pooling: {max_pool or 'kept'}, strides: {strides or 'kept'}"] = {
             "gradient at the input": f"{curve['mean'][0]:.2f}",
             "Saliency map": with_error(high_frequency_power(maps)),
             "same class": f"{change.agreement:.2f} ± {change.agreement_error:.2f}",
             "accuracy": f"{change.accuracy_after:.2f} ± {change.accuracy_after_error:.2f}",
         }
-    print("\n### Surgery on the max-pooling network\n")
     print(as_markdown(pd.DataFrame(rows).T), flush=True)
+
+
+def surgery(inputs, targets):
+    print("\n### Surgery on the max-pooling network\n")
+    print_surgery(load_classifier("max"), inputs, targets, load_images(256, seed=301)[:2])
 
 
 def propositions():
@@ -351,7 +373,7 @@ def main():
     residuals(inputs, targets, arguments.figures)
     for pooling in POOLINGS:
         model, name = load_classifier(pooling), f"{pooling} pooling"
-        found = diagnose(model, inputs, targets)
+        found = diagnose(model, inputs, targets, verbose=0)
         print(f"\n### Diagnosis, {name}\n\n```text\n{found}\n```", flush=True)
         if arguments.figures and pooling == "max":
             save(found.plot(), arguments.figures / "diagnosis.jpg")
