@@ -1,5 +1,6 @@
 """
-Speed and memory of `forgrad` against `xplique.commons.forgrad`: python benchmarks/filter.py
+Speed and memory of `forgrad` against `xplique.commons.forgrad`, and what reflected borders cost:
+python benchmarks/filter.py
 
 Both run in one process, turn by turn, so that whatever else the machine does hits both. A ratio is
 the time of what a user would write with Xplique over ours: above 1 we are faster. Given are the
@@ -54,6 +55,19 @@ def describe(theirs, ours, invert=False):
     )
 
 
+def print_borders(budget, rng):
+    """Time of reflected borders in multiples of that of periodic ones."""
+    print("\nBorders      maps  size  sigma     periodic   reflect   ratio")
+    for nb_maps, size in ((1, 224), (64, 224), (8, 512)):
+        maps = tf.constant(rng.standard_normal((nb_maps, size, size, 1)), tf.float32)
+        for sigma in SIGMAS:
+            for name, call in (("eager", forgrad), ("traced", tf.function(forgrad))):
+                times = turn_by_turn(
+                    lambda: call(maps, sigma), lambda: call(maps, sigma, border="reflect"), budget
+                )
+                print(f"{name:>10s} {nb_maps:6d} {size:5d} {sigma:6d} {describe(*times, True)}")
+
+
 CALLS = {
     "Xplique, sigma 15": lambda maps: xplique.commons.forgrad(maps, 15),
     "ours, sigma 15": lambda maps: forgrad(maps, 15),
@@ -80,7 +94,7 @@ def peak_resident():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(description=" ".join(__doc__.split("\n\n")[0].split()))
     parser.add_argument("--budget", type=float, default=3.0, help="seconds per row")
     parser.add_argument("--memory", choices=list(CALLS), help="only the memory of this call")
     arguments = parser.parse_args()
@@ -116,6 +130,8 @@ def main():
                 budget,
             )
             print(f"{nb_maps:17d} {size:5d} {name:>15s} {describe(*times, invert=True)}")
+
+    print_borders(budget, rng)
 
     if not os.path.exists("/proc/self/status"):
         return  # only Linux tells

@@ -38,8 +38,18 @@ def dft(values, axis, sign):
     return np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
 
 
-def forgrad(explanations, sigma, window="disk", rectify="magnitude", axes=(1, 2)):
+def forgrad(
+    explanations, sigma, window="disk", rectify="magnitude", axes=(1, 2), border="periodic"
+):
     explanations = np.asarray(explanations, np.float64)
+    if border == "reflect":
+        # a period of the mirrored map: twice as many pixels hold twice as many cycles
+        sizes = explanations.shape
+        for axis in axes:
+            explanations = np.concatenate([explanations, np.flip(explanations, axis)], axis)
+        filtered = forgrad(explanations, 2 * np.asarray(sigma), window, rectify, axes)
+        return filtered[tuple(slice(size) for size in sizes)]
+
     if rectify == "magnitude":
         explanations = np.abs(explanations)
     elif rectify == "positive":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from xplique_forgrad import forgrad, forgrad_sweep
+from xplique_forgrad import forgrad, forgrad_sweep, full_band_sigma
 
 MAPS = np.random.default_rng(0).standard_normal((3, 8, 8, 1)).astype(np.float32)
 
@@ -124,6 +124,12 @@ def test_options_that_are_unknown():
         forgrad(MAPS, 2, window="hann")
     with pytest.raises(ValueError, match="`rectify` is 'abs'; it must be one of 'magnitude'"):
         forgrad(MAPS, 2, rectify="abs")
+    for border in ("symmetric", None, True):
+        for function in (forgrad, forgrad_sweep):
+            with pytest.raises(ValueError, match="`border` is .*one of 'periodic', 'reflect'"):
+                function(MAPS, [2, 2, 2], border=border)
+    with pytest.raises(ValueError, match="`border` is 'mirror'; it must be one of 'periodic'"):
+        full_band_sigma((8, 8), border="mirror")
 
 
 @pytest.mark.parametrize(
@@ -150,6 +156,20 @@ def test_sharp_windows_that_keep_the_mean_alone_are_warned_of(window, sigma):
     assert np.ptp(filtered, axis=(1, 2)).min() < 1e-6
     with pytest.warns(UserWarning, match=r"`sigmas` is 0\.9; below 1.*Give sigmas of 1 or more"):
         forgrad_sweep(MAPS, [3, 0.9, 2], window=window)
+
+
+@pytest.mark.parametrize("window", ["disk", "box"])
+def test_of_reflected_maps_half_a_cycle_is_the_lowest_frequency(window):
+    message = f"`sigma` is 0.4; below 0.5, a {window} .*constant.* sigma of 0.5 or more"
+    with pytest.warns(UserWarning, match=message):
+        filtered = forgrad(MAPS, 0.4, window=window, border="reflect").numpy()
+    assert np.ptp(filtered, axis=(1, 2)).max() < 1e-6
+    with pytest.warns(UserWarning, match=r"`sigmas` is 0\.4.* sigmas of 0\.5 or more"):
+        forgrad_sweep(MAPS, [3, 0.4], window=window, border="reflect")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filtered = forgrad(MAPS, 0.5, window=window, rectify=None, border="reflect").numpy()
+    assert np.ptp(filtered, axis=(1, 2)).min() > 0.01
 
 
 @pytest.mark.parametrize("size", [15, 28, 63])

@@ -213,7 +213,8 @@ def test_any_object_that_explains_will_do(images):
     assert explainer(dataset).shape == (6, 96, 96, 1)
     assert explainer(dataset.batch(4)).shape == (6, 96, 96, 1)
     assert repr(explainer) == (
-        "FORGrad(Constant, sigma=3, window='disk', rectify='magnitude', axes=None)"
+        "FORGrad(Constant, sigma=3, window='disk', rectify='magnitude', axes=None, "
+        "border='periodic')"
     )
 
 
@@ -389,7 +390,9 @@ def test_cutoffs_that_mislead_are_warned_of(images):
         FORGrad(Constant())(*images[:2])
 
 
-@pytest.mark.parametrize(("option", "value"), [("window", "hann"), ("rectify", "abs")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("window", "hann"), ("rectify", "abs"), ("border", "mirror")]
+)
 def test_unknown_options_are_refused(option, value, saliency):
     with pytest.raises(ValueError, match=f"`{option}` is '{value}'"):
         FORGrad(saliency, **{option: value})

@@ -40,6 +40,8 @@ def test_full_band_is_the_smallest_cutoff_that_keeps_everything(window, shape):
 def test_full_band_of_even_squares():
     assert full_band_sigma((224, 224)) == pytest.approx(224 / np.sqrt(2))
     assert full_band_sigma((224, 224), window="box") == 112.0
+    assert full_band_sigma((224, 224), border="reflect") == pytest.approx(223 / np.sqrt(2))
+    assert full_band_sigma((224, 224), "box", border="reflect") == 111.5
 
 
 @pytest.mark.parametrize("window", ["gaussian", "butterworth"])

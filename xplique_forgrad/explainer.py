@@ -20,6 +20,7 @@ from ._ranges import check_range
 from ._samples import check_batch, check_one_hot, check_pairs, unbatched
 from .filtering import forgrad
 from .filtering._checks import (
+    BORDERS,
     DEFAULT_AXES,
     RECTIFICATIONS,
     WINDOWS,
@@ -28,7 +29,7 @@ from .filtering._checks import (
     checked_sigma,
 )
 
-_OWN = ("explainer", "sigma", "window", "rectify", "axes")
+_OWN = ("explainer", "sigma", "window", "rectify", "axes", "border")
 
 
 class FORGrad(BlackBoxExplainer):
@@ -58,13 +59,15 @@ class FORGrad(BlackBoxExplainer):
     axes
         Axes to filter along. Default to what the inputs are: (1, 2) for images (N, H, W, C) and
         (1,), the time, for time series (N, T, W). Give (1, 2) for images without channels.
+    border
+        "periodic" or "reflect", see `forgrad`.
 
     Raises
     ------
     TypeError
         If `explainer` is no explainer.
     ValueError
-        If `window` or `rectify` is unknown.
+        If `window`, `rectify` or `border` is unknown.
 
     Examples
     --------
@@ -83,6 +86,7 @@ class FORGrad(BlackBoxExplainer):
         window: str = "disk",
         rectify: str | None = "magnitude",
         axes: int | Sequence[int] | None = None,
+        border: str = "periodic",
     ):
         # the base class would keep a model of its own, apart from the wrapped explainer's
         if isinstance(explainer, type) or not callable(getattr(explainer, "explain", None)):
@@ -92,11 +96,13 @@ class FORGrad(BlackBoxExplainer):
             )
         check_choice("window", window, WINDOWS)
         check_choice("rectify", rectify, RECTIFICATIONS)
+        check_choice("border", border, BORDERS)
         self.explainer = explainer
         self.sigma = sigma
         self.window = window
         self.rectify = rectify
         self.axes = axes
+        self.border = border
 
     def explain(
         self,
@@ -153,7 +159,12 @@ class FORGrad(BlackBoxExplainer):
         if len(shape) == 4 and len(explanations.shape) == 3:
             explanations = explanations[..., tf.newaxis]
         return forgrad(
-            explanations, self.sigma, window=self.window, rectify=self.rectify, axes=axes
+            explanations,
+            self.sigma,
+            window=self.window,
+            rectify=self.rectify,
+            axes=axes,
+            border=self.border,
         )
 
     def __call__(
@@ -240,7 +251,7 @@ class FORGrad(BlackBoxExplainer):
         name = repr(wrapped) if wrapped else type(self.explainer).__name__
         return (
             f"FORGrad({name}, sigma={self.sigma!r}, window={self.window!r}, "
-            f"rectify={self.rectify!r}, axes={self.axes!r})"
+            f"rectify={self.rectify!r}, axes={self.axes!r}, border={self.border!r})"
         )
 
 

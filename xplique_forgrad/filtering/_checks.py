@@ -16,6 +16,7 @@ from .._notices import notify
 
 WINDOWS = ("disk", "box", "gaussian", "butterworth")
 RECTIFICATIONS = ("magnitude", "positive", None)
+BORDERS = ("periodic", "reflect")
 # filtered axes by the rank of inputs: the time of series (N, T, W), both sides of images
 DEFAULT_AXES = {3: (1,), 4: (1, 2)}
 DEFAULT_SIGMA = 15
@@ -256,14 +257,20 @@ def _asserted_sigma(
 
 
 def warn_of_constant_maps(
-    sigma: float | np.ndarray | tf.Tensor, sizes: Sequence[int], window: str, name: str = "sigma"
+    sigma: float | np.ndarray | tf.Tensor,
+    sizes: Sequence[int],
+    window: str,
+    border: str,
+    name: str = "sigma",
 ) -> None:
     """Warn of checked cutoffs at which a window keeps nothing but the mean."""
     lowest = sigma if isinstance(sigma, float) else np.min(np.asarray(sigma), initial=np.inf)
-    if lowest < 1 < max(sizes) and window in ("disk", "box"):
+    first = 0.5 if border == "reflect" else 1  # the lowest frequency above zero
+    if lowest < first and max(sizes) > 1 and window in ("disk", "box"):
         notify(
-            f"`{name}` is {lowest:g}; below 1, a {window} keeps nothing but the mean: the filtered "
-            f"map is constant. Give {name} of 1 or more, or window='gaussian', which cuts softly."
+            f"`{name}` is {lowest:g}; below {first}, a {window} keeps nothing but the mean: the "
+            f"filtered map is constant. Give {name} of {first} or more, or window='gaussian', "
+            "which cuts softly."
         )
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from .._checks import check_choice
-from ._checks import WINDOWS, checked_shape, checked_sigma
+from ._checks import BORDERS, WINDOWS, checked_shape, checked_sigma
 
 # A cutoff that went through float32 still keeps the frequency that it names: relative slack,
 # far below the distance between two radii of any image up to 1,500 pixels wide.
@@ -113,13 +113,19 @@ def gain(
     sigma: float | np.ndarray | tf.Tensor,
     window: str,
     half: bool = False,
+    border: str = "periodic",
 ) -> tf.Tensor:
-    """`low_pass_mask` of arguments that have been checked."""
+    """
+    `low_pass_mask` of arguments that have been checked.
+
+    With the border "reflect" the gains of the coefficients of a cosine transform, which has no
+    half to leave out: 0, 1/2, 1, ... cycles along each axis.
+    """
     sigma = tf.convert_to_tensor(sigma, tf.float64)[(...,) + (tf.newaxis,) * len(shape)]
     if window == "box":
-        radius = reduce(tf.maximum, _axis_frequencies(shape, half))
+        radius = reduce(tf.maximum, _axis_frequencies(shape, half, border))
     else:
-        radius = _radius(shape, half)
+        radius = _radius(shape, half, border)
 
     if window == "gaussian":
         return tf.exp(-0.5 * tf.square(radius / sigma))
@@ -129,7 +135,9 @@ def gain(
     return tf.cast(radius <= sigma * (1.0 + _CUTOFF_SLACK), tf.float64) + 0.0 * sigma
 
 
-def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
+def full_band_sigma(
+    shape: Sequence[int], window: str = "disk", *, border: str = "periodic"
+) -> float:
     """
     The smallest cutoff that keeps every frequency: from there on, filtering changes nothing.
 
@@ -139,17 +147,21 @@ def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
         Sizes of the filtered axes, each at least 1: (H, W) for images.
     window
         "disk" or "box". The other two never keep everything.
+    border
+        "periodic" or "reflect", see `forgrad`. What keeps everything of periodic maps keeps
+        everything of reflected ones too: their highest frequency is no higher.
 
     Returns
     -------
     sigma
         Cutoff in cycles along the longest axis. For a square even image, size / sqrt(2) with a
-        disk and size / 2 with a box. 1 where every size is 1.
+        disk and size / 2 with a box; with reflected borders (size - 1) in place of size. 1 where
+        every size is 1.
 
     Raises
     ------
     ValueError
-        If a size is below 1, or the window has no such cutoff.
+        If a size is below 1, the border unknown, or the window has no such cutoff.
 
     Examples
     --------
@@ -158,7 +170,9 @@ def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
     """
     shape = checked_shape(shape)
     check_choice("window", window, WINDOWS)
-    highest = [max(shape) * (size // 2) / size for size in shape]
+    check_choice("border", border, BORDERS)
+    nb_halves = [size - 1 if border == "reflect" else size - size % 2 for size in shape]
+    highest = [max(shape) * nb / (2 * size) for nb, size in zip(nb_halves, shape)]
     if window == "disk":
         return float(np.sqrt(np.sum(np.square(highest)))) or 1.0
     if window == "box":
@@ -169,19 +183,23 @@ def full_band_sigma(shape: Sequence[int], window: str = "disk") -> float:
     )
 
 
-def _radius(shape: Sequence[int | tf.Tensor], half: bool) -> tf.Tensor:
-    return tf.sqrt(sum(tf.square(frequency) for frequency in _axis_frequencies(shape, half)))
+def _radius(shape: Sequence[int | tf.Tensor], half: bool, border: str = "periodic") -> tf.Tensor:
+    frequencies = _axis_frequencies(shape, half, border)
+    return tf.sqrt(sum(tf.square(frequency) for frequency in frequencies))
 
 
-def _axis_frequencies(shape: Sequence[int | tf.Tensor], half: bool) -> list[tf.Tensor]:
+def _axis_frequencies(shape: Sequence[int | tf.Tensor], half: bool, border: str) -> list[tf.Tensor]:
     """|k_i| L / n_i of each axis, shaped to broadcast against the other axes."""
     longest = tf.cast(tf.reduce_max(tf.stack(list(shape))), tf.float64)
     frequencies = []
     for axis, size in enumerate(shape):
         k = tf.range(size)
-        k = tf.minimum(k, size - k)
-        if half and axis == len(shape) - 1:
-            k = k[: size // 2 + 1]
+        if border == "reflect":
+            k = tf.cast(k, tf.float64) / 2
+        else:
+            k = tf.minimum(k, size - k)
+            if half and axis == len(shape) - 1:
+                k = k[: size // 2 + 1]
         frequency = tf.cast(k, tf.float64) * (longest / tf.cast(size, tf.float64))
         frequencies.append(
             tf.reshape(frequency, [-1 if other == axis else 1 for other in range(len(shape))])
