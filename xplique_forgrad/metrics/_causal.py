@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._samples import Batch
+from ._cells import Cells
 from ._metric import Parts, PerImageMetric, Steps, check_no_nan
 from ._options import Baseline, CausalOptions, ScoringOptions
 from ._steps import areas_under, fullest_batches, levels_and_thresholds, slices
@@ -21,8 +22,9 @@ class CausalMetric(PerImageMetric):
     """
     What Deletion, Insertion and Faithfulness share: scores of inputs, gradually perturbed.
 
-    The pixels that are perturbed first are those of highest attribution. On the device a pixel is
-    perturbed where its attribution reaches the threshold of the step, so nothing is sorted there.
+    The pixels that are perturbed first are those of highest attribution, or those of the cells of
+    highest mean attribution. On the device a pixel is perturbed where this reaches the threshold of
+    the step, so nothing is sorted there.
     """
 
     # the curves that are computed
@@ -39,24 +41,26 @@ class CausalMetric(PerImageMetric):
         max_percentage_perturbed: float = 1.0,
         operator: Any = None,
         activation: str | None = None,
+        patch_size: int = 1,
     ):
         scoring = ScoringOptions(batch_size, baseline_mode, operator, activation)
-        self.causal = CausalOptions(steps, max_percentage_perturbed)
+        self.causal = CausalOptions(steps, max_percentage_perturbed, patch_size)
         super().__init__(model, inputs, targets, scoring)
-        shape = self.samples.shape
-        # channels of an image are perturbed together
-        self.nb_features = int(np.prod(shape[:-1] if len(shape) > 2 else shape))
-        self.max_nb_perturbed = int(np.floor(self.nb_features * max_percentage_perturbed))
+        self.cells = Cells(self.samples.shape, patch_size)
+        self.nb_features, self.nb_cells = self.cells.nb_features, self.cells.nb_cells
+        self.max_nb_perturbed = int(np.floor(self.nb_cells * max_percentage_perturbed))
         if self.max_nb_perturbed == 0:
             raise ValueError(
                 f"`max_percentage_perturbed` is {max_percentage_perturbed}, which perturbs none of "
-                f"{self.nb_features} features; give at least {1 / self.nb_features:g}."
+                f"{self.nb_cells} {self.cells.noun}; give at least {1 / self.nb_cells:g}."
             )
-        self.steps = self.max_nb_perturbed if steps == -1 else steps
+        # more steps than cells repeat some, as in Xplique for single features
+        is_each = steps == -1 or (patch_size > 1 and steps > self.max_nb_perturbed)
+        self.steps = self.max_nb_perturbed if is_each else steps
         self.nb_perturbed = np.linspace(0, self.max_nb_perturbed, self.steps + 1, dtype=np.int32)
         kept = np.unique(self.nb_perturbed)
         # the steps that depend on the explanation
-        self._inner = kept[(kept > 0) & (kept < self.nb_features)]
+        self._inner = kept[(kept > 0) & (kept < self.nb_cells)]
         self.nb_steps = len(self._inner)
         self._last_ends: tuple[Batch | None, np.ndarray] = None, np.empty((2, 0))
 
@@ -67,8 +71,13 @@ class CausalMetric(PerImageMetric):
 
     @property
     def max_percentage_perturbed(self) -> float:
-        """Share of the features that is perturbed at the end."""
+        """Share of the features, or of the cells, that is perturbed at the end."""
         return self.causal.max_percentage_perturbed
+
+    @property
+    def patch_size(self) -> int:
+        """Side of the cells in pixels."""
+        return self.causal.patch_size
 
     def options(self) -> dict[str, Any]:
         """What the metric was built with, but model and data."""
@@ -90,7 +99,8 @@ class CausalMetric(PerImageMetric):
         Returns
         -------
         scores
-            Number of perturbed features, and mean score of the model there.
+            Number of perturbed features, or of cells if `patch_size` is not 1, and the model's mean
+            score there.
         """
         means: Any = np.mean(self.curves(explanations), axis=0, dtype=np.float64)
         return {step: np.float32(mean) for step, mean in zip(self.nb_perturbed, means)}
@@ -109,7 +119,7 @@ class CausalMetric(PerImageMetric):
         -------
         curves
             Scores, of shape (N, steps + 1). Column s is where `nb_perturbed[s]` features are
-            perturbed.
+            perturbed, or cells if `patch_size` is not 1.
 
         Raises
         ------
@@ -144,7 +154,7 @@ class CausalMetric(PerImageMetric):
         if not self.takes(steps):
             steps = None
         inner, ends = self._scores(batch, maps, None if steps is None else steps.chosen)
-        is_whole = self.max_nb_perturbed == self.nb_features
+        is_whole = self.max_nb_perturbed == self.nb_cells
         weights = np.ones(self.nb_steps)
         if not is_whole:
             # the last step stands at the end of the curve, with half the weight
@@ -171,7 +181,7 @@ class CausalMetric(PerImageMetric):
             places = np.searchsorted(self._inner, self.nb_perturbed)
             curve[...] = scores[..., np.minimum(places, self.nb_steps - 1)] if self.nb_steps else 0
             curve[..., self.nb_perturbed == 0] = start[:, np.newaxis]
-            curve[..., self.nb_perturbed == self.nb_features] = end[:, np.newaxis]
+            curve[..., self.nb_perturbed == self.nb_cells] = end[:, np.newaxis]
             curves[mode] = curve
         return self._combined(curves)
 
@@ -179,12 +189,13 @@ class CausalMetric(PerImageMetric):
         self, batch: Batch, maps: np.ndarray, chosen: np.ndarray | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """For each mode, scores at inner steps (K, B, s), and at its start and end (2, B)."""
-        flat = self._flattened(maps)
+        flat = self.cells.means(self._flattened(maps))
         images = batch.inputs.reshape(len(batch.inputs), self.nb_features, -1)
         baselines = self.scorer.baselines(batch).reshape(images.shape)
         images, baselines = tf.constant(images), tf.constant(baselines)
         levels, thresholds = levels_and_thresholds(flat, self._inner)
         check_no_nan(flat, batch.positions)
+        levels = self.cells.on_pixels(levels)
         if chosen is not None:
             thresholds = np.take_along_axis(thresholds, chosen[np.newaxis], axis=-1)
         retrying = self.scorer.retrying
@@ -254,11 +265,12 @@ class Deletion(CausalMetric):
     A sharp drop, a small area under the curve, speaks for the explanation: lower is better. Equal
     to `xplique.metrics.Deletion`, whose parameters it takes; ties in a map are ordered as there.
     New are `evaluate_per_image`, `curves`, `batch_size="auto"` (halved where memory is exhausted),
-    any callable as a baseline, and datasets that are read as a stream: memory follows the
-    batch size.
+    any callable as a baseline, datasets that are read as a stream (memory follows the batch size),
+    and `patch_size`, with which a map gains nothing by grouping pixels within a patch.
 
     Ref. Petsiuk & al., RISE: Randomized Input Sampling for Explanation of Black-box Models (2018),
-    https://arxiv.org/abs/1806.07421
+    https://arxiv.org/abs/1806.07421; for patches Samek & al., Evaluating the Visualization of What
+    a Deep Neural Network Has Learned (2017), https://arxiv.org/abs/1509.06321
 
     Parameters
     ----------
@@ -288,6 +300,12 @@ class Deletion(CausalMetric):
         It is traced once into a graph if it can be, and called for each batch otherwise.
     activation
         "softmax" or "sigmoid" to put on the model's outputs, or None.
+    patch_size
+        Side in pixels of the square cells of images (N, H, W, C) that are ranked by their mean
+        attribution and perturbed whole; 1 for single features, as in Xplique. With more,
+        `steps`, `max_percentage_perturbed`, `nb_perturbed` and the keys of `detailed_evaluate`
+        count cells, and there are at most as many steps as cells. The cells at the bottom and at
+        the right are smaller where the side does not divide the size.
 
     Raises
     ------
@@ -298,9 +316,16 @@ class Deletion(CausalMetric):
     --------
     >>> from xplique_forgrad.demo import load_classifier, load_images
     >>> inputs, targets, masks = load_images(4)
-    >>> metric = Deletion(load_classifier(), inputs, targets, activation="softmax")
+    >>> model = load_classifier()
+    >>> metric = Deletion(model, inputs, targets, activation="softmax")
     >>> metric.evaluate_per_image(masks).shape
     (4,)
+
+    The images have 96 pixels: 12 x 12 cells of 8 pixels.
+
+    >>> metric = Deletion(model, inputs, targets, activation="softmax", steps=4, patch_size=8)
+    >>> [int(number) for number in metric.nb_perturbed]
+    [0, 36, 72, 108, 144]
     """
 
     name = "deletion"
@@ -316,7 +341,8 @@ class Insertion(CausalMetric):
     to `xplique.metrics.Insertion`; see `Deletion` for the parameters and for what is new.
 
     Ref. Petsiuk & al., RISE: Randomized Input Sampling for Explanation of Black-box Models (2018),
-    https://arxiv.org/abs/1806.07421
+    https://arxiv.org/abs/1806.07421; for patches Samek & al., Evaluating the Visualization of What
+    a Deep Neural Network Has Learned (2017), https://arxiv.org/abs/1509.06321
 
     Parameters
     ----------
@@ -340,6 +366,9 @@ class Insertion(CausalMetric):
         Function g(model, inputs, targets) that gives the scores.
     activation
         "softmax", "sigmoid" or None.
+    patch_size
+        Side in pixels of the cells of images that are ranked by their mean attribution and
+        perturbed whole; 1 for single features. With more, steps and shares count cells.
 
     Examples
     --------
@@ -364,7 +393,9 @@ class Faithfulness(CausalMetric):
 
     Ref. Muzellec & al., Saliency strikes back: How filtering out high frequencies improves
     white-box explanations (2024), https://arxiv.org/abs/2307.09591. (The preprint prints
-    Deletion - Insertion: a slip, since the best explanations would then score lowest.)
+    Deletion - Insertion: a slip, since the best explanations would then score lowest.) For patches
+    Samek & al., Evaluating the Visualization of What a Deep Neural Network Has Learned (2017),
+    https://arxiv.org/abs/1509.06321
 
     Parameters
     ----------
@@ -388,6 +419,9 @@ class Faithfulness(CausalMetric):
         Function g(model, inputs, targets) that gives the scores.
     activation
         "softmax", "sigmoid" or None.
+    patch_size
+        Side in pixels of the cells of images that are ranked by their mean attribution and
+        perturbed whole; 1 for single features. With more, steps and shares count cells.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_choice, check_seed
+from .._checks import check_choice, check_count, check_seed
 
 Baseline = float | np.ndarray | Callable[[np.ndarray], np.ndarray]
 
@@ -41,6 +41,7 @@ class CausalOptions:
 
     steps: int = 10
     max_percentage_perturbed: float = 1.0
+    patch_size: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.max_percentage_perturbed <= 1:
@@ -52,6 +53,7 @@ class CausalOptions:
             raise ValueError(
                 f"`steps` is {self.steps}; give at least 1, or -1 for one per feature."
             )
+        check_count("patch_size", self.patch_size)
 
 
 @dataclass(frozen=True)

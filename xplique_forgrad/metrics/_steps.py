@@ -61,7 +61,7 @@ def levels_and_thresholds(flat: np.ndarray, steps: np.ndarray) -> tuple[np.ndarr
     ordered = np.sort(flat, axis=-1)
     thresholds = ordered[..., nb_features - steps]
     tied = (ordered[..., nb_features - steps - 1] == thresholds).any(axis=-1)
-    wide = np.float32 if np.can_cast(flat.dtype, np.float32) else np.float64
+    wide = levels_dtype(flat.dtype)
     levels, thresholds = flat.astype(wide, copy=False), thresholds.astype(wide, copy=False)
     # TensorFlow takes denormal numbers for zero
     tied |= (np.abs(thresholds) < np.finfo(wide).tiny).any(axis=-1)
@@ -74,6 +74,11 @@ def levels_and_thresholds(flat: np.ndarray, steps: np.ndarray) -> tuple[np.ndarr
     levels[tied] = ranks
     thresholds[tied] = nb_features - steps
     return levels, thresholds
+
+
+def levels_dtype(dtype: np.dtype) -> type[np.floating]:
+    """The dtype that holds attributions of that dtype on the device: float32 if none is lost."""
+    return np.float32 if np.can_cast(dtype, np.float32) else np.float64
 
 
 def fullest_batches(sizes: Sequence[int], most: int) -> list[list[slice]]:
