@@ -4,7 +4,6 @@ Copies of functional and Sequential models, layer by layer.
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -102,9 +101,12 @@ def new_layer(layer: keras.Operation, config: dict[str, Any]) -> keras.Operation
     if isinstance(layer, keras.layers.Lambda):  # Keras refuses to read back its own code
         given = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
         return type(layer)(**{**config, **given, "output_shape": layer._output_shape})
-    has_function = "activation" in config and inspect.isfunction(getattr(layer, "activation", None))
-    if has_function and type(layer).__module__.startswith("keras."):  # which all take functions
-        config = {**config, "activation": layer.activation}  # not what Keras finds by its name
+    activation = getattr(layer, "activation", None)
+    # also what is called like a function, as the gradient that Xplique's GuidedBackprop puts there
+    has_function = callable(activation) and not isinstance(activation, keras.layers.Layer)
+    takes_functions = "activation" in config and type(layer).__module__.startswith("keras.")
+    if has_function and takes_functions:
+        config = {**config, "activation": activation}  # not what Keras finds by its name
     new = type(layer).from_config(config)
     new.name = layer.name  # the config that Keras makes of a subclassed model has no name
     return new
