@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -72,6 +73,22 @@ def test_mean_scores_are_those_of_a_plain_loop(model, data, baseline):
         ours = Faithfulness(model, inputs, targets, **options).evaluate_per_image(maps)
         np.testing.assert_allclose(scores, ours, atol=1e-5)
     assert search.best == np.argmax(search.mean_scores)
+
+
+def test_reflected_borders(model, data):
+    inputs, targets = data[0][:12], data[1][:12]
+    explainer = Saliency(model)
+    options = {"sigmas": [1, 2], "border": "reflect", "control": None}
+    search = exhaustive(explainer, **options).search(inputs, targets, verbose=0)
+    explanations = explainer(inputs, targets)
+    maps = forgrad(explanations, 2, border="reflect")
+    expected = Faithfulness(model, inputs, targets).evaluate_per_image(maps)
+    np.testing.assert_allclose(search.scores[-1], expected, atol=1e-5)
+    best = replace(search, best=3)
+    assert best.code == 'forgrad(explanations, sigma=2, border="reflect")'
+    np.testing.assert_array_equal(best.filter(explanations), maps)
+    with pytest.raises(ValueError, match="`border`.*'periodic', 'reflect'"):
+        SigmaOptimizer(explainer, border="mirror")
 
 
 def test_every_objective_is_reported(model, data):
@@ -558,7 +575,8 @@ def test_degenerate_searches_end_with_an_answer(model, data, strategy, nb_images
         "constant": np.ones((nb_images, 16, 16, 1)),
     }
     for name, explanations in cases.items():
-        optimizer = SigmaOptimizer(None, sigmas=[3], strategy=strategy, model=model)
+        options = {"control": None} if nb_images == 1 else {}
+        optimizer = SigmaOptimizer(None, sigmas=[3], strategy=strategy, model=model, **options)
         search = optimizer.search(inputs, targets, explanations, verbose=0)
         assert search.verdict
         assert repr(search)

@@ -16,11 +16,12 @@ from xplique.metrics.base import ExplanationMetric
 from ._notices import notify
 from ._progress import checked_verbose
 from .search import SigmaSearch
-from .search._loop import NothingToChooseError
+from .search._explaining import NothingToChooseError
 from .search._panel import ScoringSettings
 from .search._run import run
 from .search._settings import SearchOptions
 from .search._setup import Asked, Setup, check_operators, find_subject, prepare
+from .search.controls import Control, check_control
 from .search.objectives import Objective, check_objective, is_whole, objective_name
 
 
@@ -61,10 +62,23 @@ class SigmaOptimizer(keras.callbacks.Callback):
         on every image, and cross-fits. With fewer than 48 images it is always exhaustive.
     report
         Other objectives to report beside it.
+    control
+        What gives maps that explain nothing of an image; they are treated and scored alike, so that
+        the result says how much of a gain they make too. "other_image" (the map of another image),
+        "phase" (random phases), "centre", "edges", "untrained" (a copy of the model), "noise",
+        "other_class", an object such as `OtherImage(nb_partners=3)`, or a function of inputs (B,
+        ...), targets and explanations (B, ...) that gives maps of their shape. See
+        `search.controls`. It scores the choice and the unfiltered maps, on images that did not
+        choose: on as many as a quarter of the passes goes for, and on 8 at least. None for none.
+    subtract_control
+        Search for the cutoff whose scores exceed the control's most, instead of the highest scores;
+        the control is then scored for all candidates, which takes twice the passes.
     window
         Window of the filter, or a tuple of windows to search over, see `forgrad`.
     rectify
         "magnitude", "positive", None, or a tuple of them to search over, see `forgrad`.
+    border
+        "periodic" or "reflect": how maps go on beyond their borders, see `forgrad`.
     axes
         Axes to filter along; default to (1, 2) for images and (1,) for time series.
     tolerance
@@ -97,8 +111,8 @@ class SigmaOptimizer(keras.callbacks.Callback):
         you report; it is in the units of the inputs as the model gets them, after preprocessing: 0
         is black for inputs in [0, 1], mid-grey for [-1, 1], the mean colour where the mean was
         subtracted), `operator`, `activation` ("softmax" or "sigmoid" to put on the outputs).
-        Insertion and Deletion: `steps` (10), `max_percentage_perturbed` (1.0). MuFidelity:
-        `grid_size` (9), `subset_percent` (0.2), `nb_samples` (200). See `Deletion` and
+        Insertion and Deletion: `steps` (10), `max_percentage_perturbed` (1.0), `patch_size` (1).
+        MuFidelity: `grid_size` (9), `subset_percent` (0.2), `nb_samples` (200). See `Deletion` and
         `MuFidelity`. A metric as the objective has its own: there they are refused.
 
     Raises
@@ -129,8 +143,11 @@ class SigmaOptimizer(keras.callbacks.Callback):
         strategy: str = "racing",
         *,
         report: str | Sequence[str] = (),
+        control: str | Control | Callable | None = "other_image",
+        subtract_control: bool = False,
         window: str | Sequence[str] = "disk",
         rectify: str | Sequence[str | None] | None = "magnitude",
+        border: str = "periodic",
         axes: int | Sequence[int] | None = None,
         tolerance: float = 0.01,
         z: float = 2.0,
@@ -152,6 +169,12 @@ class SigmaOptimizer(keras.callbacks.Callback):
             )
         report = (report,) if isinstance(report, str) else tuple(report)
         check_objective(objective, mode, report)
+        check_control(control)
+        if subtract_control and control is None:
+            raise ValueError(
+                "`subtract_control` is True and `control` is None; give a control to subtract, "
+                "such as control='other_image'."
+            )
         if metric_options and isinstance(objective, ExplanationMetric):
             raise ValueError(
                 f"{', '.join(map(repr, metric_options))}: the metric {type(objective).__name__} "
@@ -171,6 +194,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
             objective,
             mode,
             report,
+            control,
             axes,
             SearchOptions.checked(
                 sigmas,
@@ -181,6 +205,8 @@ class SigmaOptimizer(keras.callbacks.Callback):
                 z=float(z),
                 refine=bool(refine),
                 seed=seed,
+                subtract_control=bool(subtract_control),
+                border=border,
             ),
             ScoringSettings.checked(metric_options, seed),
         )
@@ -202,9 +228,11 @@ class SigmaOptimizer(keras.callbacks.Callback):
         Search the best cutoff.
 
         Each round is an epoch to the callbacks of Keras, whose `logs` hold the objective, `sigma`
-        (the full band where no filter leads), `nb_candidates` and `nb_images`; the images held out
-        of a race are a last one. The search stops choosing when one sets `model.stop_training`, as
-        EarlyStopping(monitor="faithfulness", mode="max") does, and still judges what it chose.
+        (the full band where no filter leads), `nb_candidates` and `nb_images`, and with
+        `subtract_control` also `specific`, what the objective exceeds the control's score by. The
+        images held out of a race are a last one; the control has a progress bar alone. The search
+        stops choosing when one sets `model.stop_training`, as EarlyStopping(monitor="faithfulness",
+        mode="max") does, and still judges what it chose.
 
         Parameters
         ----------

@@ -27,7 +27,8 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
     The best cutoff is marked at its mean score, and the others lie below it by their paired
     differences, so that candidates that a race scored on fewer images can be compared; the band is
     one standard error of that difference. The held-out score of the choice is a diamond, and the
-    maps without a filter are horizontal lines.
+    maps without a filter are horizontal lines. The scores of the control's maps are grey; unless
+    they were subtracted, they are known for the choice and the unfiltered maps alone.
 
     Parameters
     ----------
@@ -42,8 +43,8 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
         The Axes.
     """
     ax = axes_or_new(ax, (5, 3.5))
-    table = search.to_frame()
-    table["level"] = search.best_score + table["difference"]
+    table = search.to_frame().drop(columns="control", errors="ignore")
+    table = table.join(search.curves.drop(columns="sigma"))
     unfiltered, filtered = table[table["sigma"].isna()], table[table["sigma"].notna()]
     markers = itertools.cycle("os^Dv<>p")
     families = filtered.groupby(["window", "rectify"], dropna=False, sort=False)
@@ -51,7 +52,7 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
         family = family.sort_values("sigma")
         name = window if isinstance(rectify, str) else f"{window}, signed"
         name += ", positive part" if rectify == "positive" else ""
-        mean, error = family["level"], family["difference_error"].fillna(0)
+        mean, error = family["own"], family["own_error"].fillna(0)
         (line,) = ax.plot(family["sigma"], mean, marker=marker, markersize=3, label=name)
         ax.fill_between(
             family["sigma"], mean - error, mean + error, color=line.get_color(), alpha=0.2, lw=0
@@ -59,9 +60,10 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
     styles = itertools.cycle(("--", ":", "-."))
     drawn: list[float] = []
     for style, (name, row) in zip(styles, unfiltered.iterrows()):
-        if row["level"] not in drawn:
-            ax.axhline(row["level"], color="0.35", ls=style, lw=1.2, label=f"{name}, no filter")
-        drawn.append(row["level"])
+        if row["own"] not in drawn:
+            ax.axhline(row["own"], color="0.35", ls=style, lw=1.2, label=f"{name}, no filter")
+        drawn.append(row["own"])
+    _draw_control(ax, unfiltered, filtered)
     if search.best_sigma is not None:
         point = search.best_sigma, search.best_score
         ax.plot(*point, "*", color="black", markersize=11, label=f"best, sigma = {point[0]:g}")
@@ -79,6 +81,18 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
     ax.set_ylabel(f"{search.objective} ({better} is better)")
     ax.legend(fontsize=7)
     return ax
+
+
+def _draw_control(ax: Axes, unfiltered: pd.DataFrame, filtered: pd.DataFrame) -> None:
+    """The control's scores in grey: a curve or single points, and the lowest line of no filter."""
+    known = filtered[filtered["control"].notna()].sort_values("sigma")
+    families = known.groupby(["window", "rectify"], dropna=False, sort=False)
+    for place, (_, family) in enumerate(families):
+        mean, error = family["control"], family["control_error"].fillna(0)
+        name = "_" if place else "control"
+        ax.errorbar(family["sigma"], mean, error, color="0.6", marker="x", lw=1.2, label=name)
+    for level in unfiltered["control"].dropna().unique()[-1:]:
+        ax.axhline(level, color="0.75", ls="--", lw=1.2, label="control, no filter")
 
 
 def plot_residuals(residual: Residual, *, ax: Axes | None = None) -> Axes:

@@ -27,6 +27,8 @@ class Block(NamedTuple):
         n); or (3 + others, k, 1) for an objective that gave one score to all images together.
     nb_evaluations
         Number of inputs that the model was given for them.
+    is_control
+        Whether they are scores of the control's maps.
     """
 
     candidates: np.ndarray
@@ -34,6 +36,7 @@ class Block(NamedTuple):
     steps: tuple[int, int]
     values: np.ndarray
     nb_evaluations: int
+    is_control: bool = False
 
 
 class Scoreboard:

@@ -80,3 +80,15 @@ class KerasObserver:
         """End the epoch, with its logs."""
         self._callbacks.on_epoch_end(self._epoch, self._to_logs(progress))
         return bool(self._bystander.stop_training)
+
+    def aside(self, name: str, nb_parts: int) -> Callable[[], bool]:
+        """No epoch to the callbacks: a progress bar alone."""
+        if self._verbose:
+            print(name.capitalize())
+        bar = keras.utils.Progbar(nb_parts, verbose=self._verbose)
+
+        def advance() -> bool:
+            bar.add(1)
+            return False
+
+        return advance

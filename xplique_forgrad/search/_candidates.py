@@ -83,7 +83,10 @@ def make_candidates(
 
 
 def filtered_maps(
-    explanations: np.ndarray, candidates: Sequence[Candidate], axes: Sequence[int]
+    explanations: np.ndarray,
+    candidates: Sequence[Candidate],
+    axes: Sequence[int],
+    border: str = "periodic",
 ) -> np.ndarray:
     """The explanations (B, ...) treated in each way, of shape (K, B, ...)."""
     explanations = np.asarray(explanations)
@@ -103,7 +106,7 @@ def filtered_maps(
     for (window, rectify), indices in families.items():
         sigmas = [candidates[index].sigma for index in indices]
         maps[indices] = forgrad_sweep(
-            explanations, sigmas, window=window, rectify=rectify, axes=axes
+            explanations, sigmas, window=window, rectify=rectify, axes=axes, border=border
         )
     return maps
 

@@ -18,15 +18,15 @@ import numpy as np
 from .._files import replace_file
 from ._board import Block
 
-_MAGIC = b"xplique-forgrad search checkpoint 2\n"
+_MAGIC = b"xplique-forgrad search checkpoint 3\n"
 # length and checksum of what follows
 _FRAME = struct.Struct("<II")
-# candidates, images, columns, measures, first and last step, evaluations
-_BLOCK = struct.Struct("<7q")
+# candidates, images, columns, measures, first and last step, evaluations, whether of a control
+_BLOCK = struct.Struct("<8q")
 # seconds between writes
 _PERIOD = 2.0
 
-Key = tuple[bytes, bytes, tuple[int, int]]
+Key = tuple[bytes, bytes, tuple[int, int], bool]
 
 
 class Journal(Protocol):
@@ -37,7 +37,9 @@ class Journal(Protocol):
         """Number of images that an earlier run scored something of."""
         ...
 
-    def take(self, candidates: np.ndarray, images: np.ndarray, steps: slice) -> Block | None:
+    def take(
+        self, candidates: np.ndarray, images: np.ndarray, steps: slice, is_control: bool
+    ) -> Block | None:
         """A block that an earlier run scored; None if it did not."""
         ...
 
@@ -55,7 +57,9 @@ class NoJournal:
 
     nb_images = 0
 
-    def take(self, candidates: np.ndarray, images: np.ndarray, steps: slice) -> Block | None:
+    def take(
+        self, candidates: np.ndarray, images: np.ndarray, steps: slice, is_control: bool
+    ) -> Block | None:
         return None
 
     def put(self, block: Block) -> None:
@@ -106,9 +110,11 @@ class Checkpoint:
         images = [np.frombuffer(key[1], np.int64) for key in self._stored]
         return len(np.unique(np.concatenate(images))) if images else 0
 
-    def take(self, candidates: np.ndarray, images: np.ndarray, steps: slice) -> Block | None:
+    def take(
+        self, candidates: np.ndarray, images: np.ndarray, steps: slice, is_control: bool
+    ) -> Block | None:
         """A block that an earlier run scored; None if it did not."""
-        return self._stored.get(_key(candidates, images, (steps.start, steps.stop)))
+        return self._stored.get(_key(candidates, images, (steps.start, steps.stop), is_control))
 
     def put(self, block: Block) -> None:
         """Append a block; it is on the disk two seconds later at the latest, or when closed."""
@@ -142,7 +148,8 @@ class Checkpoint:
                     self._refuse()
                 break
             block = _unpacked(payload)
-            self._stored[_key(block.candidates, block.images, block.steps)] = block
+            key = _key(block.candidates, block.images, block.steps, block.is_control)
+            self._stored[key] = block
             position = following
         if position < len(content):
             # the last write of a killed search
@@ -156,8 +163,11 @@ class Checkpoint:
         )
 
 
-def _key(candidates: np.ndarray, images: np.ndarray, steps: tuple[int, int]) -> Key:
-    return candidates.astype(np.int64).tobytes(), images.astype(np.int64).tobytes(), steps
+def _key(
+    candidates: np.ndarray, images: np.ndarray, steps: tuple[int, int], is_control: bool
+) -> Key:
+    named = candidates.astype(np.int64).tobytes(), images.astype(np.int64).tobytes()
+    return *named, steps, is_control
 
 
 def _framed(payload: bytes) -> bytes:
@@ -180,7 +190,7 @@ def _packed(block: Block) -> bytes:
     sizes = (nb_candidates, len(block.images), nb_columns, nb_measures)
     return b"".join(
         [
-            _BLOCK.pack(*sizes, *block.steps, block.nb_evaluations),
+            _BLOCK.pack(*sizes, *block.steps, block.nb_evaluations, block.is_control),
             block.candidates.astype(np.int32).tobytes(),
             block.images.astype(np.int64).tobytes(),
             block.values.astype(np.float64).tobytes(),
@@ -190,7 +200,7 @@ def _packed(block: Block) -> bytes:
 
 def _unpacked(payload: bytes) -> Block:
     head = _BLOCK.unpack_from(payload)
-    nb_candidates, nb_images, nb_columns, nb_measures, first, last, nb_evaluations = head
+    nb_candidates, nb_images, nb_columns, nb_measures, first, last, *counted = head
     place = _BLOCK.size
     candidates = np.frombuffer(payload, np.int32, nb_candidates, place).astype(np.int64)
     place += 4 * nb_candidates
@@ -198,7 +208,8 @@ def _unpacked(payload: bytes) -> Block:
     place += 8 * nb_images
     values = np.frombuffer(payload, np.float64, -1, place)
     values = values.reshape(nb_measures, nb_candidates, nb_columns)
-    return Block(candidates, images, (first, last), values, nb_evaluations)
+    nb_evaluations, is_control = counted
+    return Block(candidates, images, (first, last), values, nb_evaluations, bool(is_control))
 
 
 def _check_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -40,10 +40,13 @@ class Gain(NamedTuple):
             return "significant gain"
         return "significant loss" if self.high < 0 else "no significant gain"
 
+    @property
+    def interval(self) -> str:
+        """The mean and its bounds as text, +0.063 [+0.032, +0.094]."""
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
     def __str__(self) -> str:
-        if np.isnan(self.mean):
-            return self.verdict
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] ({self.verdict})"
+        return self.verdict if np.isnan(self.mean) else f"{self.interval} ({self.verdict})"
 
 
 def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
@@ -154,7 +157,9 @@ def cross_fitted(scores: np.ndarray, seed: int = 0) -> np.ndarray:
     ]
 
 
-def cross_fitted_gain(scores: np.ndarray, reference: int, seed: int = 0) -> Gain:
+def cross_fitted_gain(
+    scores: np.ndarray, reference: int, seed: int = 0, judged: np.ndarray | None = None
+) -> Gain:
     """
     Mean gain of the cross-fitted choice over a reference, with its bootstrap interval.
 
@@ -171,29 +176,39 @@ def cross_fitted_gain(scores: np.ndarray, reference: int, seed: int = 0) -> Gain
         Index of the candidate to compare with.
     seed
         Seed of folds and resampling.
+    judged
+        Scores of shape (K, n) whose gain is asked for, where it is another than that of the scores
+        that choose; numbers wherever those are.
 
     Returns
     -------
     gain
         Mean, bounds at 95 % and number of images.
     """
-    scores = scores[:, ~np.isnan(scores[reference])]
+    judged = scores if judged is None else judged
+    columns = ~np.isnan(scores[reference])
+    scores, judged = scores[:, columns], judged[:, columns]
     valid = ~np.isnan(scores).any(axis=1)
     if valid.sum() < 2:
         # only the reference never fails: where none fails
-        scores, valid[:] = scores[:, ~np.isnan(scores).any(axis=0)], True
+        columns, valid[:] = ~np.isnan(scores).any(axis=0), True
+        scores, judged = scores[:, columns], judged[:, columns]
     nb_images = scores.shape[1]
     if nb_images < 2:
         return Gain(np.nan, np.nan, np.nan, np.nan, nb_images)
-    gains = scores[valid] - scores[reference]
+    choosing = scores[valid] - scores[reference]
+    gains = judged[valid] - judged[reference]
     folds = folds_of(nb_images, seed)
     of_fold = np.eye(folds.max() + 1)[folds]
 
     def mean_gains(weights):
         # (resamples, folds, candidates)
-        sums = np.stack([(weights * member) @ gains.T for member in of_fold.T], axis=1)
+        def sums_of(values):
+            return np.stack([(weights * member) @ values.T for member in of_fold.T], axis=1)
+
+        sums = sums_of(choosing)
         chosen = np.argmax(sums.sum(axis=1, keepdims=True) - sums, axis=-1)[..., np.newaxis]
-        return np.take_along_axis(sums, chosen, axis=-1)[..., 0].sum(axis=1) / nb_images
+        return np.take_along_axis(sums_of(gains), chosen, axis=-1)[..., 0].sum(axis=1) / nb_images
 
     mean = float(mean_gains(np.ones((1, nb_images)))[0])
     rng = np.random.default_rng(seed)

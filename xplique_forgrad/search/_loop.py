@@ -5,8 +5,8 @@ The loop of a search: ask the race, explain, filter, score, tell the race.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -18,15 +18,14 @@ from ..metrics._steps import slices
 from ._board import Block, Scoreboard
 from ._candidates import Candidate, filtered_maps
 from ._checkpoint import Journal
+from ._explaining import EXPLAINED, Explaining
 from ._panel import Panel
-from ._seeds import repeatable
+from .controls import Control, control_maps, fewest_images
 from .racing import Race, Request
 
 # a group of images is explained at once: so many numbers in its maps, and so many images, at most
 _GROUP_VALUES = 2**24
 _GROUP_IMAGES = 64
-# explainers are traced anew for each number of images, so they always get this one
-_EXPLAINED = 8
 # a part of a group is scored at once: so many numbers in the perturbed inputs, at least one batch
 _PART_VALUES = 2**24
 _PART_BATCHES = 8
@@ -34,19 +33,15 @@ _PART_BATCHES = 8
 _PART_CANDIDATES = 4
 
 
-class NothingToChooseError(ValueError):
-    """No candidate has scores that are numbers."""
-
-
-class NotFiniteError(NothingToChooseError):
-    """An explanation holds values that are no numbers."""
-
-
 class Progress(NamedTuple):
-    """Where a search is after a round: the best candidate or -1, and on what it was chosen."""
+    """
+    Where a search is after a round: the best candidate or -1, its score, what that exceeds the
+    control's by (NaN unless the control is subtracted), and on what it was chosen.
+    """
 
     best: int
     score: float
+    specific: float
     nb_candidates: int
     nb_images: int
 
@@ -66,12 +61,27 @@ class Observer(Protocol):
         """A request is scored; True to choose no further."""
         ...
 
+    def aside(self, name: str, nb_parts: int) -> Callable[[], bool]:
+        """After the last round something else is scored: gives what to call after each part."""
+        ...
+
+
+class Boards(NamedTuple):
+    """Scores of the maps, and of the control's maps."""
+
+    own: Scoreboard
+    control: Scoreboard
+
 
 class _Part(NamedTuple):
-    """What is scored at once: places in a group of images and in the candidates asked about."""
+    """
+    What is scored at once: places in a group of images and in the candidates asked about, of the
+    maps or of the control's.
+    """
 
     images: slice
     candidates: slice
+    is_control: bool = False
 
 
 @dataclass
@@ -91,22 +101,27 @@ class Search:
         What to score.
     axes
         Axes to filter along.
-    seed
-        Seed of explainers that draw noise.
     batch_size
         Number of inputs that the model is given at once.
+    control
+        Gives maps that explain nothing; None for no control.
+    subtract_control
+        Whether candidates are compared by what their scores exceed the control's by.
+    border
+        How maps go on beyond their borders.
     """
 
     samples: Samples
-    explain: Callable[[Batch], np.ndarray]
+    explain: Explaining
     candidates: list[Candidate]
     panel: Panel
     axes: tuple[int, ...]
-    seed: int
     batch_size: int
-    _is_random: bool | None = field(default=None, init=False)
+    control: Control | None = None
+    subtract_control: bool = False
+    border: str = "periodic"
 
-    def run(self, race: Race, board: Scoreboard, journal: Journal, observer: Observer) -> None:
+    def run(self, race: Race, boards: Boards, journal: Journal, observer: Observer) -> None:
         """
         Answer the race's requests until it is over.
 
@@ -114,8 +129,8 @@ class Search:
         ----------
         race
             Says what to score.
-        board
-            Takes the scores.
+        boards
+            Take the scores.
         journal
             Blocks of scores from an earlier run, and a place for new ones.
         observer
@@ -124,51 +139,90 @@ class Search:
         Raises
         ------
         ValueError
-            If an explanation holds NaN or infinite values.
+            If an explanation, or a map of the control, holds NaN or infinite values.
         """
-        size = self._size
-        groups = [
-            images[start : start + size]
-            for images in race.groups_of_images
-            for start in range(0, len(images), size)
-        ]
+        groups = self._groups(race.groups_of_images)
         while (request := race.ask()) is not None:
-            if len(self.candidates) > len(board.scores):
+            for board in boards:
                 board.grow(len(self.candidates) - len(board.scores))
             is_asked = np.zeros(len(self.samples), bool)
             is_asked[request.images] = True
             wanted = [group for group in groups if is_asked[group].all()]
-            nb_parts = sum(len(self._parts(len(group), request)) for group in wanted)
-            observer.round_begins(request, nb_parts)
-            is_stopped = False
-            for block in self._blocks(request, wanted, race, journal):
-                board.add(block)
-                is_stopped = observer.part_ends()
-                if is_stopped:
-                    break
-            self._tell(race, board, request)
-            if observer.round_ends(self._progress(race, board, request)) or is_stopped:
+            observer.round_begins(request, self._number_of_parts(request, wanted))
+            is_stopped = self._answer(request, wanted, race, boards, journal, observer.part_ends)
+            self._tell(race, boards, request)
+            if observer.round_ends(self._progress(race, boards, request)) or is_stopped:
                 race.stop()
 
-    def _tell(self, race: Race, board: Scoreboard, request: Request) -> None:
-        is_done = board.has(request.candidates, request.images, request.steps.stop)
+    def run_control(
+        self, request: Request, race: Race, boards: Boards, journal: Journal, observer: Observer
+    ) -> None:
+        """Score the control's maps of some candidates on some images, after the race."""
+        groups = self._groups([request.images])
+        advance = observer.aside("control", self._number_of_parts(request, groups))
+        self._answer(request, groups, race, boards, journal, advance)
+
+    def _groups(self, several: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Images that are explained together; a control may need a few of them."""
+        size, groups = self._size, []
+        for images in several:
+            bounds = list(range(0, len(images), size))
+            if len(bounds) > 1 and len(images) - bounds[-1] < fewest_images(self.control):
+                bounds.pop()
+            groups += np.split(images, bounds[1:])
+        return groups
+
+    def _answer(
+        self,
+        request: Request,
+        groups: list[np.ndarray],
+        race: Race,
+        boards: Boards,
+        journal: Journal,
+        advance: Callable[[], bool],
+    ) -> bool:
+        """Score what is asked for; True if `advance`, called after each part, wants no more."""
+        for block in self._blocks(request, groups, race, journal):
+            boards[block.is_control].add(block)
+            if advance():
+                return True
+        return False
+
+    def _number_of_parts(self, request: Request, groups: list[np.ndarray]) -> int:
+        return sum(len(self._parts(len(group), request)) for group in groups)
+
+    def _tell(self, race: Race, boards: Boards, request: Request) -> None:
+        asked = request.candidates, request.images, request.steps.stop
+        is_done = boards.own.has(*asked)
+        if self.subtract_control:
+            is_done &= boards.control.has(*asked)
         images = request.images[is_done]
         if len(images) or request.purpose == "judge":
-            scores = self.panel.sign * board.scores[np.ix_(request.candidates, images)]
-            race.tell(request._replace(images=images), scores)
+            scores = self.compared(boards)[np.ix_(request.candidates, images)]
+            race.tell(request._replace(images=images), self.panel.sign * scores)
         else:
             race.stop()
 
-    @staticmethod
-    def _progress(race: Race, board: Scoreboard, request: Request) -> Progress:
+    def compared(self, boards: Boards) -> np.ndarray:
+        """What candidates are compared by, of shape (K, N)."""
+        if not self.subtract_control:
+            return boards.own.scores
+        return boards.own.scores - boards.control.scores
+
+    def _progress(self, race: Race, boards: Boards, request: Request) -> Progress:
         is_judging = request.purpose == "judge"
         images = race.judging if is_judging else race.seen
-        scores = board.scores[race.best, images] if race.best >= 0 else np.array([np.nan])
-        is_known = ~np.isnan(scores)
-        score = float(np.mean(scores[is_known])) if is_known.any() else float("nan")
+
+        def mean_of_best(scores: np.ndarray) -> float:
+            known = scores[race.best, images] if race.best >= 0 else np.empty(0)
+            known = known[~np.isnan(known)]
+            return float(np.mean(known)) if len(known) else float("nan")
+
+        score = mean_of_best(boards.own.scores)
+        specific = mean_of_best(boards.own.scores - boards.control.scores)
         is_asked = is_judging or request.purpose == "refine"
         alive = request.candidates if is_asked else race.alive
-        return Progress(race.best, score, len(alive), len(images))
+        return Progress(race.best, score, specific, len(alive), len(images))
 
     @cached_property
     def _size(self) -> int:
@@ -178,11 +232,22 @@ class Search:
         shape = self.samples.shape
         sizes = shape[:-1] if len(shape) > 2 else shape
         nb_values = len(self.candidates) * int(np.prod(sizes))
-        most = int(np.clip(_GROUP_VALUES // nb_values, 1, _GROUP_IMAGES))
-        return most - most % _EXPLAINED or most
+        most = int(np.clip(_GROUP_VALUES // nb_values, fewest_images(self.control), _GROUP_IMAGES))
+        return most - most % EXPLAINED or most
 
     def _parts(self, nb_images: int, request: Request) -> list[_Part]:
         """How a group is divided: alike in each run, so that scores are the same to the bit."""
+        if request.purpose == "control":
+            return [one._replace(is_control=True) for one in self._own_parts(nb_images, request)]
+        # the control of the same images right after: what does not depend on maps is scored once
+        kinds = (False, True) if self.subtract_control else (False,)
+        return [
+            one._replace(is_control=kind)
+            for one in self._own_parts(nb_images, request)
+            for kind in kinds
+        ]
+
+    def _own_parts(self, nb_images: int, request: Request) -> list[_Part]:
         nb_candidates = len(request.candidates)
         if self.panel.is_whole:
             return [_Part(slice(0, nb_images), slice(k, k + 1)) for k in range(nb_candidates)]
@@ -202,19 +267,19 @@ class Search:
         self, request: Request, groups: list[np.ndarray], race: Race, journal: Journal
     ) -> Iterator[Block]:
         """Blocks of scores, from the journal or scored now."""
-        candidates = [self.candidates[index] for index in request.candidates]
+        candidates, steps = request.candidates, request.steps
 
         def known_blocks(group: np.ndarray) -> list[tuple[_Part, Block | None]]:
             return [
-                (part, journal.take(request.candidates[part.candidates], group[part.images], steps))
+                (part, journal.take(candidates[part.candidates], group[part.images], steps, kind))
                 for part in self._parts(len(group), request)
+                for kind in (part.is_control,)
             ]
 
-        steps = request.steps
         is_fresh = [any(block is None for _, block in known_blocks(group)) for group in groups]
         explained = self._explained_groups(list(itertools.compress(groups, is_fresh)))
         for positions, wanted in zip(groups, is_fresh):
-            group = _Group(*next(explained), candidates, self.axes) if wanted else None
+            group = self._group(*next(explained), candidates) if wanted else None
             for part, block in known_blocks(positions):
                 if block is None and group is not None:
                     block = self._scored(group, part, request, race)
@@ -222,23 +287,42 @@ class Search:
                 if block is not None:
                     yield block
 
+    def _group(self, batch: Batch, explanations: np.ndarray, candidates: np.ndarray) -> _Group:
+        treated = [self.candidates[index] for index in candidates]
+        is_whole = not batch.inputs.size
+
+        def treat(maps: np.ndarray) -> _Maps:
+            return _Maps(maps, treated, self.axes, self.border, is_whole)
+
+        def treat_control() -> list[_Maps]:
+            assert self.control is not None
+            return [treat(one) for one in control_maps(self.control, batch, explanations)]
+
+        return _Group(batch, lambda: treat(explanations), treat_control)
+
     def _scored(self, group: _Group, part: _Part, request: Request, race: Race) -> Block:
         """Scores of a part of a group; maps that are the same are scored once."""
         batch = group.batch_of(part.images)
-        maps, back = group.distinct_maps(part)
         steps = None
         if request.steps.start > 0 or request.steps.stop < self.panel.nb_steps:
             chosen = race.steps.of(batch.positions, request.steps)
             steps = Steps(chosen, race.steps.nb_steps, request.steps.start > 0)
-        before = self.panel.nb_evaluations
-        found = self.panel.score(batch, maps, steps)
-        values = np.stack([found.values, *found.halves, *found.others.values()])
+        panel = self.panel.alone if part.is_control else self.panel
+        before = panel.nb_evaluations
+        several = []
+        for one in group.controls if part.is_control else [group.own]:
+            maps, back = one.distinct(part)
+            found = panel.score(batch, maps, steps)
+            values = np.stack([found.values, *found.halves, *found.others.values()])
+            several.append(values[:, back])
         return Block(
             request.candidates[part.candidates],
             batch.positions,
             (request.steps.start, request.steps.stop),
-            values[:, back],
-            self.panel.nb_evaluations - before,
+            # over the partners of a control
+            np.mean(several, axis=0),
+            panel.nb_evaluations - before,
+            part.is_control,
         )
 
     def _explained_groups(self, groups: list[np.ndarray]) -> Iterator[tuple[Batch, np.ndarray]]:
@@ -248,42 +332,14 @@ class Search:
             return
         for row in _rows(groups):
             for batch in self.samples.batches(len(row[0]), np.concatenate(row)):
-                yield batch, self._explained(batch)
+                yield batch, self.explain(batch, self._size)
 
     def _explained_as_a_whole(self, group: np.ndarray) -> tuple[Batch, np.ndarray]:
         """All explanations; inputs and targets are not kept."""
         batches = self.samples.batches(_GROUP_IMAGES, group)
-        explanations = np.concatenate([self._explained(batch) for batch in batches])
+        explanations = np.concatenate([self.explain(batch, self._size) for batch in batches])
         nothing = np.empty((len(group), 0), np.float32)
         return Batch(group, nothing, nothing), explanations
-
-    def _explained(self, batch: Batch) -> np.ndarray:
-        """Explanations of a group, the same each time it is asked about."""
-        nb_images = len(batch.positions)
-        size = min(_EXPLAINED, self._size)
-
-        def explain(start: int) -> np.ndarray:
-            # the last one is repeated to fill up
-            part = np.minimum(np.arange(start, start + size), nb_images - 1)
-            return np.asarray(self.explain(Batch(*(values[part] for values in batch))))
-
-        if self._is_random is None:
-            self._is_random = not np.array_equal(explain(0), explain(0))
-        starts = range(0, nb_images, size)
-        if self._is_random:
-            # only if need be: it clears the kernels of TensorFlow, half a second to load again
-            seed = (self.seed * 1_000_003 + int(batch.positions[0])) % (2**31 - 1)
-            with repeatable(seed):
-                found = np.concatenate([explain(start) for start in starts])[:nb_images]
-        else:
-            found = np.concatenate([explain(start) for start in starts])[:nb_images]
-        bad = ~np.isfinite(found.astype(np.float64)).reshape(nb_images, -1).all(axis=1)
-        if bad.any():
-            raise NotFiniteError(
-                f"The explanation of image {batch.positions[np.argmax(bad)]} holds NaN or infinite "
-                "values. Look at the model's outputs and gradients for it, or drop it."
-            )
-        return found
 
 
 def _rows(groups: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -301,34 +357,35 @@ def _rows(groups: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield row
 
 
-class _Group:
+class _Maps:
     """
-    Images that are explained together, and their maps as each candidate has them.
+    Maps as each candidate has them.
 
     Parameters
     ----------
-    batch
-        The images.
     explanations
-        Their explanations, of shape (B, ...).
+        Maps of shape (B, ...), not filtered.
     candidates
         K candidates, the unfiltered ones first.
     axes
         Axes to filter along.
+    border
+        How they go on beyond their borders.
+    is_whole
+        Whether there are too many to keep them filtered.
     """
 
     def __init__(
         self,
-        batch: Batch,
         explanations: np.ndarray,
         candidates: list[Candidate],
         axes: tuple[int, ...],
+        border: str,
+        is_whole: bool,
     ):
-        self.batch, self.explanations = batch, explanations
-        self.candidates, self.axes = candidates, axes
-        self._is_whole = not batch.inputs.size
-        self._maps = None if self._is_whole else filtered_maps(explanations, candidates, axes)
-        self._part = slice(0), batch
+        self.explanations, self.candidates = explanations, candidates
+        self._options = axes, border
+        self._maps = None if is_whole else filtered_maps(explanations, candidates, axes, border)
         self._twins = np.arange(len(candidates))
         if self._maps is not None:
             unfiltered = [k for k, one in enumerate(candidates) if not one.is_filter]
@@ -339,18 +396,52 @@ class _Group:
                         self._twins[k] = self._twins[other]
                         break
 
+    def distinct(self, part: _Part) -> tuple[np.ndarray, np.ndarray]:
+        """Maps that differ, of shape (k, b, ...), and which of them each candidate has."""
+        distinct, back = np.unique(self._twins[part.candidates], return_inverse=True)
+        if self._maps is None:
+            few = self.candidates[part.candidates]
+            return filtered_maps(self.explanations, few, *self._options), back
+        if len(distinct) == len(back):
+            return self._maps[part.candidates, part.images], back
+        return self._maps[distinct, part.images], back
+
+
+class _Group:
+    """
+    Images that are explained together, with their maps and the control's.
+
+    Parameters
+    ----------
+    batch
+        The images.
+    treat
+        Gives their maps.
+    treat_control
+        Gives the maps of the control, one after the other where each image has several.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        treat: Callable[[], _Maps],
+        treat_control: Callable[[], list[_Maps]],
+    ):
+        self.batch, self._treat, self._treat_control = batch, treat, treat_control
+        self._part = slice(0), batch
+
+    @cached_property
+    def own(self) -> _Maps:
+        """Their maps."""
+        return self._treat()
+
+    @cached_property
+    def controls(self) -> list[_Maps]:
+        """The control's maps."""
+        return self._treat_control()
+
     def batch_of(self, images: slice) -> Batch:
         """Some of the images: the same object while the same ones are asked for."""
         if self._part[0] != images:
             self._part = images, Batch(*(values[images] for values in self.batch))
         return self._part[1]
-
-    def distinct_maps(self, part: _Part) -> tuple[np.ndarray, np.ndarray]:
-        """Maps that differ, of shape (k, b, ...), and which of them each candidate has."""
-        distinct, back = np.unique(self._twins[part.candidates], return_inverse=True)
-        if self._maps is None:
-            few = self.candidates[part.candidates]
-            return filtered_maps(self.explanations, few, self.axes), back
-        if len(distinct) == len(back):
-            return self._maps[part.candidates, part.images], back
-        return self._maps[distinct, part.images], back

@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,6 +102,14 @@ class Panel:
     def is_own(self) -> bool:
         """Whether the objective scores by itself, and is no sum of what the metrics measure."""
         return self.name not in self.sums
+
+    @cached_property
+    def alone(self) -> Panel:
+        """The objective without what is reported beside it."""
+        weights = self.sums.get(self.name, {})
+        sources = [one for one in self.sources if set(weights) & set(one.measures)]
+        sums = {self.name: weights} if weights else {}
+        return Panel(self.main, sources, sums, self.is_whole)
 
     @property
     def nb_evaluations(self) -> int:

@@ -33,6 +33,8 @@ def load_record(path: Path) -> dict[str, Any]:
             raise KeyError("format")
         for name, dtype in _ARRAYS.items():
             content[name] = np.array(content[name], dtype)
+        if content.get("control") is not None:
+            content["control"] = np.array(content["control"], float)
         content["others"] = {
             name: np.array(scores, float) for name, scores in content["others"].items()
         }

@@ -17,7 +17,7 @@ from ._candidates import Candidate, filtered_maps
 from ._gains import LEVEL, Comparison, Gain, compare_with, cross_fitted_gain, paired_gain
 from ._record import load_record, save_record
 from ._settings import Settings
-from ._summary import code_of, frame_of, html_of, means_of, summary_of, verdict_of
+from ._summary import code_of, frame_of, html_of, means_of, summary_of, title_of, verdict_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,8 +39,8 @@ class SigmaSearch:
     others
         Scores of the other objectives, likewise.
     halves
-        Estimates of the scores from each half of the perturbation steps or masks, of shape
-        (2, K, N); NaN where there is none.
+        Estimates of what candidates are compared by from each half of the perturbation steps or
+        masks, of shape (2, K, N); NaN where there is none.
     scored
         Which images each candidate was scored on, of shape (K, N).
     best
@@ -51,6 +51,9 @@ class SigmaSearch:
         Number of inputs that the model was given to score them.
     settings
         How it was found: typed fields, which may be read by name too, `settings["steps"]`.
+    control
+        Scores of the control's maps, treated and scored alike, of shape (K, N), NaN where they were
+        not scored; None without a control.
     """
 
     objective: str
@@ -64,6 +67,7 @@ class SigmaSearch:
     held_out: np.ndarray
     nb_evaluations: int
     settings: Settings
+    control: np.ndarray | None = None
 
     @property
     def best_candidate(self) -> Candidate:
@@ -101,11 +105,15 @@ class SigmaSearch:
     @property
     def nb_failures(self) -> np.ndarray:
         """Number of images on which the model gave NaN for each candidate, of shape (K,)."""
-        return np.sum(self.scored & np.isnan(self.scores), axis=1)
+        return np.sum(self.scored & np.isnan(self._utility), axis=1)
 
     @cached_property
     def comparison(self) -> Comparison:
-        """Paired differences of each candidate from the best, with standard errors and p-values."""
+        """
+        Paired differences of each candidate from the best, with standard errors and p-values.
+
+        Of the scores, or of what they exceed the control's by if that was searched for.
+        """
         return compare_with(self.best, self._utility)
 
     @property
@@ -155,7 +163,7 @@ class SigmaSearch:
         images held out of a race, or, after an exhaustive search, over five folds, each judged by
         the candidate chosen on the others, which is chosen anew in each resample.
         """
-        return self._gain_over(self.candidates.index(Candidate()))
+        return self._gain_over(self.candidates.index(Candidate()), self.scores)
 
     @cached_property
     def gain_over_rectified(self) -> Gain:
@@ -164,9 +172,38 @@ class SigmaSearch:
 
         On signed methods much of the gain over the raw map comes from taking the magnitude.
         """
-        rectified = [c for c in self.candidates if c.rectify and not c.is_filter]
-        same = [c for c in rectified if c.rectify == self.best_candidate.rectify]
-        return self._gain_over(self.candidates.index((same or rectified)[0]))
+        return self._gain_over(self._rectified, self.scores)
+
+    @cached_property
+    def control_gain(self) -> Gain:
+        """
+        What the same treatment gains on the control's maps, which explain nothing of the image.
+
+        As `gain_over_rectified`: each image at the cutoff that was chosen without it. NaN without a
+        control.
+        """
+        return self._gain_over(self._rectified, self._control)
+
+    @cached_property
+    def gain_beside_control(self) -> Gain:
+        """
+        `gain_over_rectified` on the images that the control was scored on: `control_gain` and
+        `specific_gain` add up to it.
+        """
+        found = self._gain_over(self._rectified, self.scores + 0 * self._control)
+        is_same = found.nb_images == self.gain_over_rectified.nb_images
+        return self.gain_over_rectified if is_same else found
+
+    @cached_property
+    def specific_gain(self) -> Gain:
+        """
+        What the filter gains beyond the control: `gain_beside_control` less `control_gain`, paired.
+
+        On images that did not choose and that the control was scored on; these are fewer than those
+        of `gain_over_rectified` where the control would have cost too many passes. NaN without a
+        control.
+        """
+        return self._gain_over(self._rectified, self.scores - self._control)
 
     @property
     def held_out_score(self) -> float:
@@ -268,6 +305,7 @@ class SigmaSearch:
         """
         explanations = tf.convert_to_tensor(explanations)
         axes, wanted = self.settings.axes, self.settings.map_sizes
+        border = self.settings.options.border
         found = tuple(explanations.shape[axis] for axis in axes if axis < explanations.shape.rank)
         if found != wanted:
             raise ValueError(
@@ -276,7 +314,7 @@ class SigmaSearch:
                 "axis, so search on maps of the size that you filter."
             )
         return tf.convert_to_tensor(
-            filtered_maps(explanations.numpy(), [self.best_candidate], axes)[0]
+            filtered_maps(explanations.numpy(), [self.best_candidate], axes, border)[0]
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -288,14 +326,18 @@ class SigmaSearch:
         table
             One row a candidate: sigma (NaN without a filter), window, rectify, the mean and its
             standard error, the number of images and of failures, the paired difference from the
-            best with its standard error and one-sided p-value, and the means of other objectives.
+            best with its standard error and one-sided p-value (of what was searched for: the score,
+            or what it exceeds the control's by), and the means of other objectives. With a control:
+            `nb_control_images`, on how many images it was scored, and on these the mean `control`
+            of its scores and `specific`, the mean of what the maps' scores exceed them by, with
+            its standard error; NaN where the control was not scored.
         """
         return frame_of(self)
 
     def plot(self, ax: Any = None) -> Any:
         """
         Draw the score over sigma: the best cutoff at its mean, the others by their paired
-        differences from it, with one standard error, and no filter as lines.
+        differences from it, with one standard error, no filter as lines, and the control below.
 
         Parameters
         ----------
@@ -354,7 +396,7 @@ class SigmaSearch:
     def __repr__(self) -> str:
         direction = "higher" if self.higher_is_better else "lower"
         lines = [
-            f"SigmaSearch of {self.objective} ({direction} is better)",
+            f"{title_of(self)} ({direction} is better)",
             f"  {self.verdict}",
             *(f"  {name}: {text}" for name, text in self.summary.items()),
         ]
@@ -375,7 +417,23 @@ class SigmaSearch:
 
     @cached_property
     def _utility(self) -> np.ndarray:
-        return self.sign * self.scores
+        compared = self.scores - self._control if self._is_subtracted else self.scores
+        return self.sign * compared
+
+    @property
+    def _is_subtracted(self) -> bool:
+        return self.settings.options.subtract_control
+
+    @property
+    def _control(self) -> np.ndarray:
+        return np.full(self.scores.shape, np.nan) if self.control is None else self.control
+
+    @property
+    def _rectified(self) -> int:
+        """Index of the unfiltered map that is rectified as the best candidate is."""
+        rectified = [c for c in self.candidates if c.rectify and not c.is_filter]
+        same = [c for c in rectified if c.rectify == self.best_candidate.rectify]
+        return self.candidates.index((same or rectified)[0])
 
     @property
     def _family(self) -> tuple[np.ndarray, np.ndarray]:
@@ -397,10 +455,32 @@ class SigmaSearch:
         columns = np.flatnonzero(self.held_out >= 0)
         return scores[self.held_out[columns], columns]
 
-    def _gain_over(self, reference: int) -> Gain:
+    def _gain_over(self, reference: int, scores: np.ndarray) -> Gain:
+        """What the choice gains over a candidate in these scores, on images that did not choose."""
+        judged, seed = self.sign * scores, self.settings.seed
         columns = np.flatnonzero(self.held_out >= 0)
-        seed = self.settings.seed
-        if self.settings.options.strategy == "exhaustive":
-            return cross_fitted_gain(self._utility[:, columns], reference, seed)
-        differences = self._chosen_scores(self._utility) - self._utility[reference, columns]
-        return paired_gain(differences, seed)
+        choosing = self._utility[:, columns]
+        is_known = not (np.isnan(judged[:, columns]) & ~np.isnan(choosing)).any()
+        if self.settings.options.strategy == "exhaustive" and is_known:
+            return cross_fitted_gain(choosing, reference, seed, judged[:, columns])
+        return paired_gain(self._chosen_scores(judged) - judged[reference, columns], seed)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """
+        What `plot` draws: one row a candidate, as in `to_frame`.
+
+        `own`: the mean score of the best candidate, and of the others that plus their paired
+        difference from it, so that candidates scored on other images can be compared; `own_error`,
+        the standard error of that difference. `control` and `control_error`: the same of the
+        control, NaN where it was not scored.
+        """
+        columns: dict[str, Any] = {
+            "sigma": [np.nan if c.sigma is None else c.sigma for c in self.candidates]
+        }
+        for name, scores in (("own", self.scores), ("control", self._control)):
+            difference, error, _ = compare_with(self.best, scores)
+            known = scores[self.best][~np.isnan(scores[self.best])]
+            columns[name] = (np.mean(known) if len(known) else np.nan) + difference
+            columns[f"{name}_error"] = error
+        return pd.DataFrame(columns, index=list(map(str, self.candidates)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_choice, check_seed
-from ..filtering._checks import RECTIFICATIONS, WINDOWS
+from ..filtering._checks import BORDERS, RECTIFICATIONS, WINDOWS
 from ._candidates import Candidate, make_candidates
 
 STRATEGIES = ("racing", "exhaustive")
@@ -29,9 +29,12 @@ class SearchOptions:
     z: float = 2.0
     refine: bool = False
     seed: int = 0
+    subtract_control: bool = False
+    border: str = "periodic"
 
     def __post_init__(self) -> None:
         check_choice("strategy", self.strategy, STRATEGIES)
+        check_choice("border", self.border, BORDERS)
         for name, value in (("tolerance", self.tolerance), ("z", self.z)):
             if not 0 <= value < np.inf:
                 raise ValueError(f"`{name}` is {value!r}; it must be a number of 0 or more.")
@@ -106,6 +109,10 @@ class Settings:
         The cutoff from which on nothing is removed.
     scoring
         What the scores were computed with.
+    control
+        Name of the control; None if there is none.
+    control_options
+        The control, described in plain values.
     explainer
         The explainer, described in plain values.
     versions
@@ -122,6 +129,8 @@ class Settings:
     input_shape: tuple[int, ...]
     full_band: float
     scoring: Scoring = field(default_factory=Scoring)
+    control: str | None = None
+    control_options: Any = None
     explainer: Any = None
     versions: dict[str, str] = field(default_factory=dict)
     fingerprints: dict[str, Any] = field(default_factory=dict)

@@ -22,11 +22,13 @@ from .._samples import Batch, first_batch, make_samples
 from ..filtering import full_band_sigma
 from ..filtering._checks import DEFAULT_AXES, checked_axes
 from ..metrics._scorer import AUTOMATIC
-from ._description import describe
+from ._description import describe, describe_with_data
+from ._explaining import Explaining
 from ._loop import Search
 from ._panel import ScoringSettings, make_panel
 from ._seeds import repeatable
 from ._settings import SearchOptions, Settings
+from .controls import Control, control_maps, fewest_images, make_control
 
 _PACKAGES = ("xplique-forgrad", "xplique", "tensorflow", "numpy")
 
@@ -44,6 +46,7 @@ class Asked(NamedTuple):
     objective: Any
     mode: str | None
     report: tuple[str, ...]
+    control: Any
     axes: int | Sequence[int] | None
     options: SearchOptions
     scoring: ScoringSettings
@@ -75,7 +78,7 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
     sizes = [samples.shape[axis - 1] for axis in axes]
     full_band = full_band_sigma(sizes)
     _check_sigmas(asked.options, sizes, full_band)
-    given = None if explanations is None else np.asarray(explanations)
+    given = None if explanations is None else _checked_maps(explanations)
     if given is not None and len(given) != len(samples):
         raise ValueError(
             f"There are {len(given)} explanations for {len(samples)} inputs; give one each."
@@ -91,15 +94,21 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
         # metrics look at it themselves
         check_range(model, lambda: first_batch(samples).inputs)
     batch_size = asked.scoring.scoring.batch_size
+    options = asked.options
+    control = make_control(asked.control, explainer, axes, options.seed, len(samples))
     search = Search(
         samples,
-        explain,
-        asked.options.candidates(sizes),
+        Explaining(explain, options.seed),
+        options.candidates(sizes),
         panel,
         axes,
-        asked.options.seed,
         int(batch_size) if isinstance(batch_size, (int, np.integer)) else AUTOMATIC,
+        control,
+        options.subtract_control,
+        options.border,
     )
+    if control is not None and not isinstance(asked.control, str):
+        _check_control(control, search)
     settings = Settings(
         objective=describe(asked.objective),
         report=asked.report,
@@ -108,6 +117,8 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
         nb_images=len(samples),
         input_shape=tuple(int(size) for size in samples.shape),
         full_band=full_band,
+        control=None if control is None else control.name,
+        control_options=describe_with_data(asked.control),
         explainer=describe(explainer),
         versions={name: version(name) for name in _PACKAGES},
     )
@@ -131,8 +142,8 @@ def fingerprints(setup: Setup, is_resumable: bool) -> dict[str, Any]:
     if is_resumable:
         # settings do not tell all: what functions and explainers do to the first input does
         first = next(iter(samples.batches(1, [0])))
-        with repeatable(search.seed):
-            explanation = np.asarray(search.explain(first))
+        with repeatable(search.explain.seed):
+            explanation = np.asarray(search.explain.explain(first))
         values = explanation.astype(np.float64)
         found["first_explanation"] = f"{values.mean():.4g}, {values.std():.4g}"
         found["first_scores"] = search.panel.probe(explanation, samples)
@@ -211,6 +222,23 @@ def check_operators(setup: Setup, subject: Subject) -> None:
             f"{found:.4g}: they look at different outputs. Give the same `operator` (and model) to "
             "both, as in SigmaOptimizer(..., operator=...)."
         )
+
+
+def _check_control(control: Control, search: Search) -> None:
+    """Ask a control of the user's own for a few maps, before anything is scored."""
+    number = min(len(search.samples), max(2, fewest_images(control)))
+    batch = next(iter(search.samples.batches(number, range(number))))
+    control_maps(control, batch, search.explain(batch))
+
+
+def _checked_maps(explanations: Any) -> np.ndarray:
+    try:
+        return np.asarray(explanations)
+    except ValueError as error:
+        raise ValueError(
+            "The explanations are maps of several sizes; a search compares maps of one size, of "
+            "shape (N, H, W) or (N, H, W, C): resize the images, or search for each size apart."
+        ) from error
 
 
 def _check_sigmas(options: SearchOptions, sizes: Sequence[int], full_band: float) -> None:

@@ -15,9 +15,16 @@ import pandas as pd
 from .._statistics import standard_error
 from ..filtering import forgrad
 from ._gains import Gain
+from .controls import LABELS
 
 if TYPE_CHECKING:
     from ._result import SigmaSearch
+
+
+def title_of(search: SigmaSearch) -> str:
+    """What was searched for."""
+    less = " less that of the control" if search.settings.options.subtract_control else ""
+    return f"SigmaSearch of {search.objective}{less}"
 
 
 def means_of(scores: np.ndarray, counted: np.ndarray) -> np.ndarray:
@@ -48,13 +55,17 @@ def frame_of(search: SigmaSearch) -> pd.DataFrame:
     }
     for name, scores in search.others.items():
         columns[name] = means_of(scores, search.scored & ~np.isnan(scores).all(axis=0))
+    if search.control is not None:
+        specific = search.scores - search.control
+        columns["nb_control_images"] = np.sum(~np.isnan(specific), axis=1)
+        columns["control"] = means_of(search.control, ~np.isnan(specific))
+        columns["specific"] = means_of(specific, ~np.isnan(specific))
+        columns["specific_error"] = standard_error(specific)
     return pd.DataFrame(columns, index=pd.Index(map(str, search.candidates), name="candidate"))
 
 
 def verdict_of(search: SigmaSearch) -> str:
     """The sentence of `SigmaSearch.verdict`."""
-    gains = (search.gain_over_raw, search.gain_over_rectified)
-    sigma = search.best_sigma
     if not search.varies and search.settings.scoring.scored_by is not None:
         return (
             "No verdict: the scores do not vary between the candidates. Is the objective constant "
@@ -66,26 +77,62 @@ def verdict_of(search: SigmaSearch) -> str:
             "constant for these inputs? Is the preprocessing, the operator or the activation "
             "another than the model's? Are the maps constant?"
         )
-    if sigma is None:
-        nb_open = sum(candidate.is_filter for candidate in search.indistinguishable)
-        if not nb_open:
-            return f"Do not filter: the {search.best_candidate} map is best."
-        cutoffs = "a cutoff is" if nb_open == 1 else f"{nb_open} cutoffs are"
-        return (
-            f"No gain found: the {search.best_candidate} map is best on "
-            f"{search.settings.nb_images} images, and {cutoffs} not distinguishable from it."
-        )
+    if search.best_sigma is not None:
+        return _verdict_of_filter(search, search.best_sigma)
+    nb_open = sum(candidate.is_filter for candidate in search.indistinguishable)
+    if not nb_open:
+        return f"Do not filter: the {search.best_candidate} map is best."
+    cutoffs = "a cutoff is" if nb_open == 1 else f"{nb_open} cutoffs are"
+    return (
+        f"No gain found: the {search.best_candidate} map is best on "
+        f"{search.settings.nb_images} images, and {cutoffs} not distinguishable from it."
+    )
+
+
+def _verdict_of_filter(search: SigmaSearch, sigma: float) -> str:
+    """The verdict where a filter is best, beside what the control gains."""
+    gains, specific = [search.gain_over_raw, search.gain_over_rectified], search.specific_gain
     if any(np.isnan(gain.low) for gain in gains):
         why = "one score for all images" if search.is_whole else "too few images"
         return f"sigma = {sigma:g} is best, without a verdict: {why}."
-    if all(gain.low > 0 for gain in gains):
-        return f"Filter at sigma = {sigma:g}: a significant gain over no filter."
     if any(gain.high < 0 for gain in gains):
         return f"Do not filter: sigma = {sigma:g} loses on images that did not choose."
+    if not all(gain.low > 0 for gain in gains):
+        return (
+            f"No significant gain: sigma = {sigma:g} is best, but may gain nothing"
+            f"{_how_to_settle(search, gains)}."
+        )
+    if np.isnan(specific.low):
+        return f"Filter at sigma = {sigma:g}: a significant gain over no filter."
+    if specific.low > 0:
+        return (
+            f"Filter at sigma = {sigma:g}: a significant gain over no filter. "
+            f"{_beside_control(search)}."
+        )
+    if specific.high < 0:
+        return f"Do not filter: sigma = {sigma:g} is not specific. {_beside_control(search)}."
     return (
-        f"No significant gain: sigma = {sigma:g} is best, but may gain nothing"
-        f"{_how_to_settle(search, gains)}."
+        f"No specific gain found at sigma = {sigma:g}. {_beside_control(search)}"
+        f"{_how_to_settle(search, [specific])}."
     )
+
+
+def _beside_control(search: SigmaSearch) -> str:
+    """The three figures of a verdict."""
+    moves = "rises" if search.higher_is_better else "falls"
+    own = search.gain_beside_control
+    where = f"On {own.nb_images} images the" if own != search.gain_over_rectified else "The"
+    return (
+        f"{where} score {moves} by {own.interval}, that of "
+        f"{control_label(search)} by {search.control_gain.interval}: a specific gain of "
+        f"{search.specific_gain.interval}"
+    )
+
+
+def control_label(search: SigmaSearch) -> str:
+    """How a text calls the control's map."""
+    name = search.settings.control or ""
+    return LABELS.get(name, f"the control {name}")
 
 
 def _how_to_settle(search: SigmaSearch, gains: Sequence[Gain]) -> str:
@@ -113,7 +160,9 @@ def code_of(search: SigmaSearch) -> str:
             "positive": "(explanations + abs(explanations)) / 2",
         }.get(rectify or "", "explanations")
     defaults = inspect.signature(forgrad).parameters
-    options = {"window": window, "rectify": rectify, "axes": search.settings.axes}
+    settings = search.settings
+    options = {"window": window, "rectify": rectify, "axes": settings.axes}
+    options["border"] = settings.options.border
     others = [f", {k}={v!r}" for k, v in options.items() if v != defaults[k].default]
     cutoff = int(sigma) if sigma == int(sigma) else float(sigma)
     return f"forgrad(explanations, sigma={cutoff!r}{''.join(others)})".replace("'", '"')
@@ -126,9 +175,10 @@ def scoring_of(search: SigmaSearch) -> str:
         own = scoring.scored_by
         return "; ".join(own) if isinstance(own, Mapping) else str(own)
     options = scoring.options
+    patch = options.get("patch_size", 1)
     return (
         f"activation {options.get('activation')}, baseline {scoring.baseline}, operator "
-        f"{options.get('operator')}"
+        f"{options.get('operator')}" + (f", patches of {patch} pixels" if patch != 1 else "")
     )
 
 
@@ -150,6 +200,7 @@ def summary_of(search: SigmaSearch) -> dict[str, str]:
         "code of the best": code_of(search),
         "gain over raw": str(search.gain_over_raw),
         "gain over rectified": str(search.gain_over_rectified),
+        **_control_of(search),
         "not distinguishable from the best": "; ".join(equals[:12]) + more,
         "one standard error": "no filter" if cautious is None else f"sigma={cautious:g}",
         "images": f"{search.settings.nb_images} ({search.settings.options.strategy})",
@@ -161,6 +212,15 @@ def summary_of(search: SigmaSearch) -> dict[str, str]:
     return summary
 
 
+def _control_of(search: SigmaSearch) -> dict[str, str]:
+    if search.control is None:
+        return {}
+    return {
+        f"gain of {control_label(search)}": search.control_gain.interval,
+        "specific gain": f"{search.specific_gain}, on {search.specific_gain.nb_images} images",
+    }
+
+
 def html_of(search: SigmaSearch) -> str:
     """What a notebook shows."""
     style = "style='text-align:left'"
@@ -169,7 +229,7 @@ def html_of(search: SigmaSearch) -> str:
         for name, text in search.summary.items()
     )
     table = search.to_frame().to_html(float_format="{:.3f}".format, max_rows=40)
-    title = f"SigmaSearch of {search.objective}: {search.verdict}"
+    title = f"{title_of(search)}: {search.verdict}"
     return (
         f"<b>{html.escape(title)}</b><table>{rows}</table>"
         f"<details><summary>All candidates</summary>{table}</details>"

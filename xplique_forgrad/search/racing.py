@@ -44,7 +44,7 @@ class Request(NamedTuple):
     steps
         Which perturbation steps, as a slice of each image's own order, see `StepOrder`.
     purpose
-        "race", "top up", "refine" or "judge".
+        "race", "top up", "refine" or "judge"; "control" for what a search asks for after its race.
     """
 
     candidates: np.ndarray
@@ -107,8 +107,9 @@ def split_images(nb_images: int, seed: int) -> tuple[list[np.ndarray], np.ndarra
     Returns
     -------
     rounds
-        Positions of each round: 40 images, then about half as many again as were seen before. One
-        round of all images where there are fewer than 48: too few to race.
+        Positions of each round: 40 images, then about half as many again as were seen before, and
+        at the end those that are too few for a round. One round of all images where there are fewer
+        than 48: too few to race.
     judging
         Positions of a quarter of the images, held out of the race to judge its winner; none where
         there is no race.
@@ -117,9 +118,11 @@ def split_images(nb_images: int, seed: int) -> tuple[list[np.ndarray], np.ndarra
         return [np.arange(nb_images)], np.arange(0)
     order = np.random.default_rng(seed).permutation(nb_images)
     nb_raced = nb_images - round(JUDGING * nb_images)
-    bounds = [0, min(START, nb_raced)]
-    while bounds[-1] < nb_raced:
-        bounds.append(min(nb_raced, _MULTIPLE * int(np.ceil(GROWTH * bounds[-1] / _MULTIPLE))))
+    bounds, bound = [0], START
+    while nb_raced - bound >= _MULTIPLE:
+        bounds.append(bound)
+        bound = _MULTIPLE * int(np.ceil(GROWTH * bound / _MULTIPLE))
+    bounds.append(nb_raced)
     rounds = [np.sort(order[low:high]) for low, high in itertools.pairwise(bounds)]
     return rounds, np.sort(order[nb_raced:])
 
