@@ -130,6 +130,9 @@ def test_sigma_as_json_is_json_alone(run, folder):
     assert told["accuracy"] == np.mean(predicted == labels)
     assert "12 images, classes: from folders" in err
     assert set(told) >= {"method", "verdict", "sigma", "code", "gain_over_raw", "search"}
+    assert told["control"] == "other_image"
+    gain = told["specific_gain"]
+    assert gain["low"] <= gain["mean"] <= gain["high"]
     assert told["nb_images"] == 12
 
 
@@ -164,6 +167,12 @@ def test_a_model_that_ends_in_softmax_is_said_to(run, folder, tmp_path):
         (("sigma", *OWN, "--images", ".", "--method", "Salincy"), 2, "Did you mean Saliency"),
         (("sigma", *OWN, "--images", ".", "--sigmas", "a"), 2, "--sigmas is 'a'"),
         (("sigma", *OWN, "--images", "."), 1, "is empty; give a folder"),
+        (("sigma", *OWN, "--images", ".", "--control", "other"), 2, "is not one of 'other_image'"),
+        (
+            ("sigma", *OWN, "--images", ".", "--control", "none", "--subtract-control"),
+            2,
+            "--subtract-control needs a control",
+        ),
         (("filter", "--model", "resnet", "--images", "."), 1, "The model is 'resnet'"),
         (("filter", *OWN, "--images", ".", "--report", "a.pdf"), 2, "a.pdf"),
         (("filter", *OWN, "--images", ".", "--output", "a/b.npz"), 2, "there is no folder a"),

@@ -117,6 +117,13 @@ _filter = _together(
         show_default=True,
         help="What is taken of signed maps before they are filtered.",
     ),
+    click.option(
+        "--border",
+        type=click.Choice(["periodic", "reflect"]),
+        default="periodic",
+        show_default=True,
+        help="How maps go on beyond their borders.",
+    ),
 )
 
 
@@ -192,6 +199,29 @@ def filter_command(**options: Any) -> None:
     help="What removed pixels become, in the units of the preprocessed inputs. The answer depends "
     "on it.",
 )
+@click.option(
+    "--patch-size",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="P",
+    help="Insertion and Deletion rank and change cells of P x P pixels.",
+)
+@click.option(
+    "--control",
+    type=click.Choice(
+        ["other_image", "phase", "centre", "edges", "untrained", "noise", "other_class", "none"]
+    ),
+    default="other_image",
+    show_default=True,
+    help="Maps that explain nothing, treated and scored alike: what filtering gains beyond them is "
+    "the specific gain.",
+)
+@click.option(
+    "--subtract-control",
+    is_flag=True,
+    help="Search for the highest score beyond the control's; takes twice the passes.",
+)
 @_filter
 @click.option(
     "--output",
@@ -209,7 +239,8 @@ def filter_command(**options: Any) -> None:
 @_running
 def sigma_command(**options: Any) -> None:
     """
-    Find the cutoff whose filtered maps are most faithful, and whether filtering gains at all.
+    Find the cutoff whose filtered maps are most faithful, and whether filtering gains more than it
+    gains on maps that explain nothing.
 
     Prints the verdict and the line to paste. A search that was killed goes on when the same
     command is typed again.

@@ -117,7 +117,7 @@ def run_filter(**options: Any) -> None:
         method = parse_method(options["method"])
         _check_outputs(options, (".npz",))
         if options["search"] is not None:
-            _check_given_alone("search", ("sigma", "window", "rectify"))
+            _check_given_alone("search", ("sigma", "window", "rectify", "border"))
     if options["search"] is not None:
         search = SigmaSearch.load(options["search"])
         _check_explained_alike(search, method)
@@ -132,7 +132,8 @@ def run_filter(**options: Any) -> None:
                 err=True,
             )
     explainer = method.build(subject.network.model, options["batch_size"])
-    chosen = {"window": options["window"], "rectify": _rectify(options)}
+    chosen = {name: options[name] for name in ("window", "border")}
+    chosen["rectify"] = _rectify(options)
     treat = search.filter if search else partial(forgrad, sigma=sigma, **chosen)
     raw, filtered, targets = _explained(subject, explainer, treat, options)
     title = str(search.best_candidate) if search else f"sigma = {sigma:g}"
@@ -189,6 +190,10 @@ def run_sigma(**options: Any) -> None:
         methods = [parse_method(text) for text in options["methods"]]
         if options["checkpoint"] is not None and len(methods) > 1:
             raise ValueError("--checkpoint is of one method; leave it out, or give one --method.")
+        if options["subtract_control"] and options["control"] == "none":
+            raise ValueError(
+                "--subtract-control needs a control; leave one of it and --control none out."
+            )
         sigmas = _numbers(options["sigmas"])
         if options["report"] is not None:
             check_report_path(options["report"])
@@ -205,10 +210,14 @@ def run_sigma(**options: Any) -> None:
             options["strategy"],
             window=options["window"],
             rectify=_rectify(options),
+            border=options["border"],
+            control=None if options["control"] == "none" else options["control"],
+            subtract_control=options["subtract_control"],
             seed=options["seed"],
             batch_size=options["batch_size"],
             activation=subject.network.activation,
             baseline_mode=options["baseline"],
+            patch_size=options["patch_size"],
         )
         path = options["checkpoint"] or _checkpoint(options, method)
         if path.exists():
@@ -246,12 +255,15 @@ def _of_search(search: SigmaSearch, method: Method, stem: str) -> dict[str, Any]
         "gain_over_raw": search.gain_over_raw,
         "gain_over_rectified": search.gain_over_rectified,
     }
+    if search.control is not None:
+        gains |= {"control_gain": search.control_gain, "specific_gain": search.specific_gain}
     return {
         "method": str(method),
         "objective": search.objective,
         "verdict": search.verdict,
         "sigma": search.best_sigma,
         "score": search.best_score,
+        "control": search.settings.control,
         "held_out_score": search.held_out_score,
         **{
             name: {

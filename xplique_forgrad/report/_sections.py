@@ -79,7 +79,8 @@ def search_sections(search: Search, name: str) -> list[Section]:
                 f"The {search.objective} of each cutoff sigma. A star is the best cutoff, if one "
                 "is best, and a diamond its score on images that did not choose it. The others lie "
                 "apart from the best by their paired differences; the band is one standard error "
-                "of that difference. Horizontal lines are maps without a filter."
+                "of that difference. Horizontal lines are maps without a filter. Grey is the "
+                "control: maps that explain nothing, treated alike."
             ),
         ),
         Section(
