@@ -3,7 +3,8 @@ The demonstration's table over several draws of images: python benchmarks/demons
 
 Each draw makes its own 64 images and searches sigma*; the scores of filtered maps are cross-fitted.
 Given are the mean over the draws and its standard error. The tables of README.md and
-docs/demonstration.md are what this prints. It takes about 10 minutes on two cores.
+docs/demonstration.md are what this prints, with `--mu-fidelity`, and with `--pooling average
+--baselines mean`. The first takes about 10 minutes on two cores, the second 3.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from xplique_forgrad.demo.classifier import POOLINGS
 
 def summarise(tables):
     """Mean and standard error of each figure; the median and range of sigma*."""
-    figures = pd.concat(tables).drop(columns=["±", "± "])
+    figures = pd.concat(tables).drop(columns=["±", "± ", " ±"])
     sigmas = figures.pop("sigma*")
     by_method = figures.groupby(level=0, sort=False)
     mean, error = by_method.mean(), by_method.sem()
@@ -43,14 +44,16 @@ def main():
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--images", type=int, default=64, help="of each draw")
     parser.add_argument("--pooling", choices=POOLINGS, default="max")
+    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=list(BASELINES))
+    parser.add_argument("--mu-fidelity", action="store_true", help="with the baseline mean")
     arguments = parser.parse_args()
     model = load_classifier(arguments.pooling)
-    tables = {baseline: [] for baseline in BASELINES}
+    tables = {baseline: [] for baseline in arguments.baselines}
     for draw in range(arguments.draws):
         inputs, targets, _ = load_images(arguments.images, seed=100 + draw)
         explanations = compute_explanations(model, inputs, targets)
         for baseline, drawn in tables.items():
-            with_mu = baseline == "mean"
+            with_mu = arguments.mu_fidelity and baseline == "mean"
             drawn.append(
                 compare(model, inputs, targets, explanations, baseline, with_mu, verbose=0)
             )

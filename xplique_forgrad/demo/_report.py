@@ -24,17 +24,13 @@ from ._images import CLASS_NAMES, IMAGE_SIZE, load_images
 from .classifier import load_classifier
 
 SIGMAS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 18, 28, 48)
-CONTROLS = ("Sobel edges", "Saliency of another image")
+CONTROL = "Sobel edges"
 
 _NOTE = """
-`gain` is over the raw map, with the standard error over the images beside it; on signed methods
-much of it comes from taking the magnitude, and `over rectified` is what the filter adds to that.
-Another draw of images may gain 0.1 more or less.
-
-The last two rows are controls that explain nothing of the model for that image: edges of the
-image, and the map of another image. Where they gain from filtering too, it is because Insertion
-and Deletion reward contiguous regions. So a gain alone does not prove that noise was removed:
-compare a method's gain with theirs."""
+`gain` is over the raw map, `over rectified` what the filter adds to the magnitude, and `specific`
+how much of that the map of another image, filtered alike, does not gain too. Standard errors over
+the images stand beside them. Another draw of images may gain 0.1 more or less. The last row
+explains nothing of the model: edges of the image."""
 
 
 def mean_colour(inputs: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
@@ -53,7 +49,7 @@ def compute_explanations(
     model: keras.Model, inputs: np.ndarray, targets: np.ndarray
 ) -> dict[str, np.ndarray]:
     """
-    Explanations of every method of the demonstration and its two controls.
+    Explanations of every method of the demonstration, and edges of the images.
 
     Parameters
     ----------
@@ -78,8 +74,7 @@ def compute_explanations(
     )
     explanations = {type(e).__name__: e.explain(inputs, targets).numpy() for e in explainers}
     edges = [filters.sobel(color.rgb2gray(image)) for image in inputs]
-    controls = (np.stack(edges)[..., None], np.roll(explanations["Saliency"], 1, axis=0))
-    return {**explanations, **dict(zip(CONTROLS, controls))}
+    return {**explanations, CONTROL: np.stack(edges)[..., None]}
 
 
 def compare(
@@ -118,8 +113,9 @@ def compare(
     -------
     table
         One row a method; columns raw, rectified, filtered, their two differences ("gain" and
-        "over rectified") each with its standard error over the images ("±", "± "), sigma* (None
-        where no filter is best), and with `mu_fidelity` two more.
+        "over rectified") and what another image's map does not gain of the latter ("specific"),
+        each with its standard error over the images ("±", "± ", " ±"), sigma* (None where no
+        filter is best), and with `mu_fidelity` two more.
     """
     progress = keras.utils.Progbar(len(explanations), verbose=verbose)
     rows = []
@@ -137,6 +133,7 @@ def compare(
         )
         search = optimizer.search(inputs, targets, maps, verbose=0)
         raw, over_rectified = search.gain_over_raw, search.gain_over_rectified
+        specific = search.specific_gain
         row = {
             "method": method,
             "raw": search.mean_scores[0],
@@ -146,6 +143,8 @@ def compare(
             "±": raw.standard_error,
             "over rectified": over_rectified.mean,
             "± ": over_rectified.standard_error,
+            "specific": specific.mean,
+            " ±": specific.standard_error,
             "sigma*": search.best_sigma,
         }
         if mu_fidelity:
@@ -174,7 +173,7 @@ def draw(
     """
     maps = {}
     for method in explanations:
-        if method in CONTROLS:
+        if method == CONTROL:
             continue
         raw = explanations[method][-nb_images:]
         sigma = table.loc[method, "sigma*"]
@@ -241,7 +240,8 @@ def run_demo(
     table = compare(model, inputs, targets, explanations, baseline, mu_fidelity, verbose)
     draw(inputs, targets, explanations, table).savefig(output, dpi=150)
     if as_json:
-        names = {"±": "gain_error", "± ": "over_rectified_error", "sigma*": "sigma"}
+        errors = {"±": "gain_error", "± ": "over_rectified_error", " ±": "specific_error"}
+        names = {**errors, "sigma*": "sigma"}
         plain = table.reset_index().rename(columns=names)
         plain.columns = plain.columns.str.replace(" ", "_").str.lower()
         print(plain.to_json(orient="records", indent=2))
@@ -249,6 +249,6 @@ def run_demo(
     print("\nFaithfulness (Insertion - Deletion)")
     sigmas = ["none" if pd.isna(sigma) else f"{sigma:g}" for sigma in table["sigma*"]]
     printed = table.assign(**{"sigma*": sigmas})
-    formats = dict.fromkeys(("±", "± "), "{:.3f}".format)
+    formats = dict.fromkeys(("±", "± ", " ±"), "{:.3f}".format)
     print(printed.to_string(float_format="{:+.3f}".format, index_names=False, formatters=formats))
     print(f"{_NOTE}\n\nFigure: {output}")
