@@ -137,7 +137,7 @@ class Diagnosis:
         The resolution of the maps or, where they share a grid and it is less, the last whole number
         below the frequency of the grid: a disk or a box of that cutoff takes the grid out. None
         where the maps agree nowhere, or everywhere and without a grid: then noise of the inputs
-        suggests no cutoff.
+        suggests no cutoff. It is a place to start a search, and no prediction of what it finds.
         """
         bounds = [math.inf]
         if self.resolution < self.correlation.radius[-1]:
@@ -239,8 +239,9 @@ def diagnose(
       (`replace_downsampling`), and how far its predictions differ.
     - Which cutoff to start from: the resolution of the maps, the radius up to which those of two
       copies of the images with Gaussian noise agree by `fourier_ring_correlation` of 0.5, or just
-      below a grid that they share. It is a guess that knows nothing of faithfulness;
-      `SigmaOptimizer` finds the cutoff that does, and the report ends with the code that calls it.
+      below a grid that they share. It knows nothing of faithfulness, and predicts no best cutoff:
+      a constant serves as well (`benchmarks/controls.py`). `SigmaOptimizer` finds one, and the
+      report ends with the code that calls it.
 
     Some 16 to 64 images are enough.
 
