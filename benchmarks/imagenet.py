@@ -107,7 +107,7 @@ def search_maps(model, inputs, targets, maps, sigmas):
     found = {}
     for name, explanations in maps.items():
         optimizer = SigmaOptimizer(
-            None, sigmas=sigmas, strategy="exhaustive", model=model, **SCORING
+            None, sigmas=sigmas, strategy="exhaustive", control=None, model=model, **SCORING
         )
         found[name] = optimizer.search(inputs, targets, explanations, verbose=0)
     return found
@@ -153,7 +153,13 @@ def print_search(name, folder, nb_photographs, nb_seeds, seed):
 
     def search(strategy, seed=0, part=slice(None)):
         optimizer = SigmaOptimizer(
-            None, sigmas=RACED, strategy=strategy, model=network.model, seed=seed, **SCORING
+            None,
+            sigmas=RACED,
+            strategy=strategy,
+            control=None,  # the loop has none
+            model=network.model,
+            seed=seed,
+            **SCORING,
         )
         return optimizer.search(inputs[part], targets[part], explanations[part], verbose=0)
 

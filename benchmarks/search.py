@@ -57,7 +57,13 @@ def compare(model, inputs, targets, methods, sigmas, nb_seeds):
 
         def search(strategy, nb_images=None, seed=0):
             optimizer = SigmaOptimizer(
-                None, sigmas=sigmas, strategy=strategy, model=model, seed=seed, **options
+                None,
+                sigmas=sigmas,
+                strategy=strategy,
+                control=None,  # the loop has none
+                model=model,
+                seed=seed,
+                **options,
             )
             part = slice(nb_images)
             return optimizer.search(inputs[part], targets[part], explanations[part], verbose=0)
@@ -101,7 +107,7 @@ def compare_mu_fidelity(model, inputs, targets, sigmas):
 
     def search(nb_images):
         optimizer = SigmaOptimizer(
-            None, "mu_fidelity", sigmas, "exhaustive", model=model, **options
+            None, "mu_fidelity", sigmas, "exhaustive", control=None, model=model, **options
         )
         part = slice(nb_images)
         return optimizer.search(inputs[part], targets[part], explanations[part], verbose=0)
