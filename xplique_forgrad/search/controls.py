@@ -18,7 +18,7 @@ import numpy as np
 from skimage.filters import sobel
 from xplique.attributions.base import BlackBoxExplainer
 
-from .._checks import check_seed
+from .._checks import check_count, check_seed
 from .._samples import Batch
 from ._explaining import Explaining
 
@@ -101,8 +101,7 @@ class OtherImage:
     name = "other_image"
 
     def __init__(self, nb_partners: int = 1, seed: int = 0):
-        if isinstance(nb_partners, bool) or int(nb_partners) != nb_partners or nb_partners < 1:
-            raise ValueError(f"`nb_partners` is {nb_partners!r}; give a number of 1 or more.")
+        check_count("nb_partners", nb_partners)
         check_seed(seed)
         self.nb_partners, self.seed = int(nb_partners), seed
 
