@@ -44,7 +44,7 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
     """
     ax = axes_or_new(ax, (5, 3.5))
     table = search.to_frame().drop(columns="control", errors="ignore")
-    table = table.join(search.curves.drop(columns="sigma"))
+    table = table.join(search.curves)
     unfiltered, filtered = table[table["sigma"].isna()], table[table["sigma"].notna()]
     markers = itertools.cycle("os^Dv<>p")
     families = filtered.groupby(["window", "rectify"], dropna=False, sort=False)

@@ -475,9 +475,7 @@ class SigmaSearch:
         the standard error of that difference. `control` and `control_error`: the same of the
         control, NaN where it was not scored.
         """
-        columns: dict[str, Any] = {
-            "sigma": [np.nan if c.sigma is None else c.sigma for c in self.candidates]
-        }
+        columns = {}
         for name, scores in (("own", self.scores), ("control", self._control)):
             difference, error, _ = compare_with(self.best, scores)
             known = scores[self.best][~np.isnan(scores[self.best])]
