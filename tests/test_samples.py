@@ -30,6 +30,21 @@ def datasets(inputs, targets):
     }
 
 
+def test_a_dataset_that_lost_samples_is_refused(data):
+    inputs, targets = (np.asarray(values, "f") for values in data[:2])
+    nb_kept = [len(inputs)]
+
+    def read():
+        yield from zip(inputs[: nb_kept[0]], targets[: nb_kept[0]])
+
+    spec = tuple(tf.TensorSpec(values.shape[1:], tf.float32) for values in (inputs, targets))
+    samples = make_samples(tf.data.Dataset.from_generator(read, output_signature=spec))
+    assert len(samples) == len(inputs)
+    nb_kept[0] = 1
+    with pytest.raises(ValueError, match=rf"has {len(inputs)} samples, and gave 1.*cache"):
+        samples.fingerprints()
+
+
 @pytest.mark.parametrize("kind", ["single", "batched", "prefetched", "generated"])
 def test_a_dataset_gives_what_arrays_give(data, kind):
     streamed, held = make_samples(datasets(*data)[kind]), make_samples(*data)

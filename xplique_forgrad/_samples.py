@@ -227,8 +227,14 @@ class StreamSamples(Samples):
     def fingerprints(self) -> np.ndarray:
         """A checksum per sample; the first time it reads the dataset once."""
         if self._fingerprints is None:
-            self._fingerprints = _checksums(self)
-            self.known_length = len(self._fingerprints)
+            found = _checksums(self)
+            if self.known_length not in (None, len(found)):
+                raise ValueError(
+                    f"The dataset has {self.known_length} samples, and gave {len(found)}. One with "
+                    "dataset.cache() may do so if it was not read to its end before: read it once "
+                    "as a whole, or leave the cache out."
+                )
+            self._fingerprints, self.known_length = found, len(found)
         return self._fingerprints
 
     def _targets_of(self, inputs: np.ndarray, read: Any) -> np.ndarray:
