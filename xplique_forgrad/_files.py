@@ -4,8 +4,11 @@ Files that are whole or not there.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def check_file_name(path: Path) -> None:
@@ -23,3 +26,28 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def what_differs(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What a file says otherwise than is wanted now, in words; empty if it is all the same."""
+    return "; ".join(
+        f"{name}: {_short(there)} there, {_short(now)} now"
+        for name, there, now in _differing(found, wanted)
+    )
+
+
+def _differing(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], place: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Innermost values that differ, with the names that lead to them."""
+    for key in dict.fromkeys((*wanted, *found)):
+        there, now = found.get(key), wanted.get(key)
+        if isinstance(there, Mapping) and isinstance(now, Mapping):
+            yield from _differing(there, now, f"{place}{key}.")
+        elif there != now:
+            yield f"{place}{key}", there, now
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from .._files import replace_file
+from .._files import replace_file, what_differs
 from ._board import Block
 
 _MAGIC = b"xplique-forgrad search checkpoint 3\n"
@@ -213,18 +213,9 @@ def _unpacked(payload: bytes) -> Block:
 
 
 def _check_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
+    differing = what_differs(found, wanted)
     if differing:
-        details = "; ".join(
-            f"{key}: {_short(found.get(key))} there, {_short(wanted.get(key))} now"
-            for key in differing
-        )
         raise ValueError(
-            f"{path} is the checkpoint of another search. What differs: {details}. Give another "
+            f"{path} is the checkpoint of another search. What differs: {differing}. Give another "
             "path, or delete the file to start anew."
         )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
