@@ -163,8 +163,12 @@ class MuFidelity(PerImageMetric):
         """Forget the predictions if the model's weights have changed."""
         weights = weights_checksum(self.raw_model)
         if weights != self._cached_weights:
-            self._cache.clear()
+            self.forget()
         self._cached_weights = weights
+
+    def forget(self) -> None:
+        """Forget the predictions; they are computed again where they are asked for."""
+        self._cache.clear()
 
     def subset_masks(self, positions: Sequence[int]) -> np.ndarray:
         """

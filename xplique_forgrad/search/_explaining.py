@@ -33,11 +33,20 @@ class Explaining:
         Function of a batch that gives explanations of shape (B, ...).
     seed
         Seed of explainers that draw noise.
+    in_graphs
+        Whether the explainer draws the same noise for each batch, which is faster, see
+        `repeatable`; else that of a batch depends on its first image.
     """
 
-    def __init__(self, explain: Callable[[Batch], np.ndarray], seed: int):
-        self.explain, self.seed = explain, seed
-        self._is_random: bool | None = None
+    def __init__(
+        self,
+        explain: Callable[[Batch], np.ndarray],
+        seed: int,
+        in_graphs: bool = False,
+    ):
+        self.explain, self.seed, self.in_graphs = explain, seed, in_graphs
+        # None: found out by explaining the first images twice
+        self.is_random: bool | None = None
 
     def __call__(self, batch: Batch, size: int = EXPLAINED) -> np.ndarray:
         """
@@ -56,13 +65,14 @@ class Explaining:
             part = np.minimum(np.arange(start, start + size), nb_images - 1)
             return np.asarray(self.explain(Batch(*(values[part] for values in batch))))
 
-        if self._is_random is None:
-            self._is_random = not np.array_equal(explain(0), explain(0))
+        if self.is_random is None:
+            self.is_random = not np.array_equal(explain(0), explain(0))
         starts = range(0, nb_images, size)
-        if self._is_random:
+        if self.is_random:
             # only if need be: it clears the kernels of TensorFlow, half a second to load again
             seed = (self.seed * 1_000_003 + int(batch.positions[0])) % (2**31 - 1)
-            with repeatable(seed):
+            seed = self.seed if self.in_graphs else seed
+            with repeatable(seed, eagerly=not self.in_graphs):
                 found = np.concatenate([explain(start) for start in starts])[:nb_images]
         else:
             found = np.concatenate([explain(start) for start in starts])[:nb_images]
