@@ -1,5 +1,9 @@
+from importlib import resources
+
+import keras
 import numpy as np
 import pytest
+from xplique.attributions import Saliency, SmoothGrad
 
 from xplique_forgrad.demo import CLASS_NAMES, build_classifier, load_classifier, load_images
 from xplique_forgrad.demo._report import CONTROL, compare, mean_colour, run_demo
@@ -68,10 +72,81 @@ def test_unknown_pooling():
         load_classifier("median")
 
 
-def test_training_runs_and_learns():
-    model = train_classifier("max", nb_images=64, epochs=4, verbose=0)
+@pytest.fixture(scope="module", params=["vit", "convnext"])
+def bundled(request):
+    """A bundled network without poolings, and its name."""
+    return load_classifier(architecture=request.param), request.param
+
+
+def test_the_other_architectures_are_right_on_held_out_images(bundled):
+    model, name = bundled
+    assert accuracy(model, seed=77, nb_images=200) > {"vit": 0.74, "convnext": 0.7}[name]
+
+
+def test_the_other_architectures_give_logits(bundled, images):
+    model, _ = bundled
+    logits = model(images.inputs).numpy()
+    assert logits.shape == (len(images.inputs), len(CLASS_NAMES))
+    assert logits.min() < 0
+
+
+@pytest.mark.parametrize("name", ["max", "average", "vit", "convnext"])
+def test_files_of_weights_are_small(name):
+    weights = resources.files("xplique_forgrad.demo") / f"weights_{name}.npz"
+    assert len(weights.read_bytes()) < 1_000_000
+
+
+def test_documented_numbers_of_parameters(bundled):
+    model, name = bundled
+    assert f"{model.count_params():,} parameters" in build_classifier.__doc__
+    assert model.name == f"{name}_classifier"
+
+
+def test_tokens_know_their_position():
+    """Without positions, attention and the mean of its tokens do not see where a patch is."""
+    model = load_classifier(architecture="vit")
+    inputs = load_images(1, seed=2).inputs
+    patches = inputs.reshape(12, 8, 12, 8, 3)
+    moved = np.ascontiguousarray(patches[::-1]).reshape(inputs.shape)
+    assert not np.allclose(model(inputs), model(moved), atol=1e-3)
+    positions = model.get_layer("positions")
+    kernel, bias = positions.get_weights()
+    positions.set_weights([kernel, np.broadcast_to(bias[:1], bias.shape)])
+    np.testing.assert_allclose(model(inputs), model(moved), atol=1e-4)
+
+
+@pytest.mark.parametrize("explainer", [Saliency, SmoothGrad])
+def test_the_other_architectures_are_explained(bundled, images, explainer):
+    model, _ = bundled
+    inputs, targets, _ = images
+    options = {"nb_samples": 2} if explainer is SmoothGrad else {}
+    maps = explainer(model, batch_size=4, **options).explain(inputs, targets)
+    assert maps.shape == (len(inputs), 96, 96, 1)
+    assert np.isfinite(maps).all()
+    assert np.all(np.std(maps, axis=(1, 2, 3)) > 0)
+
+
+def test_the_other_architectures_are_cloned(bundled, images):
+    model, _ = bundled
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_allclose(clone(images.inputs), model(images.inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [build_classifier, load_classifier, train_classifier])
+def test_networks_that_there_are_not(make):
+    with pytest.raises(ValueError, match="'residual', 'vit', 'convnext'"):
+        make(architecture="mixer")
+    with pytest.raises(ValueError, match="only the residual network has poolings"):
+        make("average", architecture="vit")
+
+
+@pytest.mark.parametrize("network", [{"pooling": "max"}, {"architecture": "convnext"}])
+def test_training_runs_and_learns(network):
+    model = train_classifier(nb_images=64, epochs=4, verbose=0, **network)
     assert model.output_shape == (None, len(CLASS_NAMES))
-    untrained = build_classifier("max")
+    untrained = build_classifier(**network)
+    assert np.isfinite(model.get_weights()[0]).all()
     assert not np.allclose(model.get_weights()[0], untrained.get_weights()[0])
 
 

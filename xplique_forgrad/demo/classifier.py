@@ -1,6 +1,6 @@
 """
-The small residual network that the demonstration explains, its average-pooling twin, and how
-both were trained.
+The small networks that the demonstration explains, and how they were trained: a residual network,
+its average-pooling twin, a vision transformer and a network of ConvNeXt's blocks.
 
 The weights are shipped as float16. `python -m xplique_forgrad.demo.classifier` trains them anew.
 """
@@ -11,77 +11,99 @@ import argparse
 import time
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from ._images import CLASS_NAMES, IMAGE_SIZE, load_images
+from ._architectures import NETWORKS, POOLINGS, build_convnext, build_residual, build_vit
+from ._images import load_images
 
-POOLINGS = ("max", "average")
+
+class _Recipe(NamedTuple):
+    learning_rate: float
+    warmup: float  # share of the steps
+    batch_size: int
 
 
-def build_classifier(pooling: str = "max") -> keras.Model:
+_RECIPES = {
+    "residual": _Recipe(3e-3, 0.0, 64),
+    "vit": _Recipe(1.5e-3, 0.15, 64),
+    "convnext": _Recipe(2e-3, 0.1, 32),
+}
+
+
+def build_classifier(pooling: str | None = None, *, architecture: str = "residual") -> keras.Model:
     """
-    Build the untrained network: inputs (N, 96, 96, 3) in [0, 1], outputs (N, 6) logits.
+    Build an untrained network: inputs (N, 96, 96, 3) in [0, 1], outputs (N, 6) logits.
 
     Parameters
     ----------
     pooling
-        "max" downsamples as ResNets do, by one max pooling and strided convolutions. "average"
-        is the same network, weight for weight, that downsamples by average pooling alone.
+        Of the residual network alone. "max", the default, downsamples as ResNets do, by one max
+        pooling and strided convolutions. "average" is the same network, weight for weight, that
+        downsamples by average pooling alone.
+    architecture
+        "residual" is a residual network of 176,046 parameters with explicit ReLU layers. "vit" is
+        a vision transformer of 193,030 parameters: patches of 8 x 8 pixels, learned positions, four
+        blocks of attention. "convnext" is a network of 276,774 parameters with ConvNeXt's blocks.
 
     Returns
     -------
     model
-        A functional Keras model of 176,046 parameters with explicit ReLU layers and logits out.
+        A functional Keras model of Keras' own layers, logits out.
 
     Raises
     ------
     ValueError
-        If `pooling` is unknown.
+        If `pooling` or `architecture` is unknown, or `pooling` is given with another architecture
+        than "residual".
+
+    Examples
+    --------
+    >>> build_classifier(architecture="vit").output_shape
+    (None, 6)
     """
+    name = _network_name(pooling, architecture)
+    if name == "vit":
+        return build_vit()
+    if name == "convnext":
+        return build_convnext()
+    return build_residual(name)
+
+
+def _network_name(pooling: str | None, architecture: str) -> str:
+    """The name of the network among NETWORKS, which its file of weights bears."""
+    if architecture not in _RECIPES:
+        raise ValueError(
+            f"`architecture` is {architecture!r}; it must be one of {tuple(_RECIPES)}."
+        )
+    if architecture != "residual":
+        if pooling is not None:
+            raise ValueError(
+                f"`pooling` is {pooling!r} and `architecture` is {architecture!r}, but only the "
+                "residual network has poolings to choose; leave out `pooling`, or ask for "
+                "architecture='residual'."
+            )
+        return architecture
+    pooling = "max" if pooling is None else pooling
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` is {pooling!r}; it must be one of {POOLINGS}.")
-
-    def conv(x, filters, size, strides, name):
-        averaged = strides > 1 and pooling == "average"
-        x = layers.Conv2D(
-            filters, size, 1 if averaged else strides, "same", use_bias=False, name=name
-        )(x)
-        if averaged:
-            x = layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
-        return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
-
-    def block(x, filters, strides, name):
-        shortcut = x
-        x = layers.ReLU(name=f"{name}_relu1")(conv(x, filters, 3, strides, f"{name}_conv1"))
-        x = conv(x, filters, 3, 1, f"{name}_conv2")
-        if strides > 1:
-            shortcut = conv(shortcut, filters, 1, strides, f"{name}_shortcut")
-        return layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, shortcut]))
-
-    pool = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
-    inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
-    x = layers.ReLU(name="stem_relu")(conv(inputs, 24, 5, 2, "stem"))
-    x = pool(3, 2, "same", name="pool")(x)
-    x = block(x, 24, 1, "block1")
-    x = block(x, 48, 2, "block2")
-    x = block(x, 96, 2, "block3")
-    x = layers.GlobalAveragePooling2D(name="features")(x)
-    outputs = layers.Dense(len(CLASS_NAMES), name="logits")(x)
-    return keras.Model(inputs, outputs, name=f"{pooling}_pooling_classifier")
+    return pooling
 
 
-def load_classifier(pooling: str = "max") -> keras.Model:
+def load_classifier(pooling: str | None = None, *, architecture: str = "residual") -> keras.Model:
     """
-    Load the trained network that is shipped with the package. Needs no network.
+    Load a trained network that is shipped with the package. Needs no internet.
 
     Parameters
     ----------
     pooling
-        "max" or "average", see `build_classifier`.
+        "max", the default, or "average", of the residual network; see `build_classifier`.
+    architecture
+        "residual", "vit" or "convnext", see `build_classifier`.
 
     Returns
     -------
@@ -91,7 +113,7 @@ def load_classifier(pooling: str = "max") -> keras.Model:
     Raises
     ------
     ValueError
-        If `pooling` is unknown.
+        If the network is unknown, see `build_classifier`.
 
     Examples
     --------
@@ -99,23 +121,30 @@ def load_classifier(pooling: str = "max") -> keras.Model:
     >>> model(load_images(2).inputs).shape
     TensorShape([2, 6])
     """
-    model = build_classifier(pooling)
-    path = resources.files(__package__) / f"weights_{pooling}.npz"
+    model = build_classifier(pooling, architecture=architecture)
+    name = _network_name(pooling, architecture)
+    path = resources.files(__package__) / f"weights_{name}.npz"
     with path.open("rb") as file, np.load(file) as arrays:
         model.set_weights([arrays[weight.path].astype(np.float32) for weight in model.weights])
     return model
 
 
 def train_classifier(
-    pooling: str = "max", nb_images: int = 10000, epochs: int = 16, seed: int = 0, verbose: int = 2
+    pooling: str | None = None,
+    nb_images: int = 10000,
+    epochs: int = 16,
+    seed: int = 0,
+    verbose: int = 2,
+    *,
+    architecture: str = "residual",
 ) -> keras.Model:
     """
-    Train the network from scratch: first on images filled by their texture, then on full ones.
+    Train a network from scratch: first on images filled by their texture, then on full ones.
 
     Parameters
     ----------
     pooling
-        "max" or "average", see `build_classifier`.
+        "max", the default, or "average", of the residual network; see `build_classifier`.
     nb_images
         Number of training images of each of the two parts.
     epochs
@@ -124,26 +153,40 @@ def train_classifier(
         Seed of the weights, the images and their order.
     verbose
         As in `keras.Model.fit`.
+    architecture
+        "residual", "vit" or "convnext", see `build_classifier`.
 
     Returns
     -------
     model
         The trained network.
+
+    Raises
+    ------
+    ValueError
+        If the network is unknown, see `build_classifier`.
     """
     keras.utils.set_random_seed(seed)
-    model = build_classifier(pooling)
-    batch_size = 64
+    model = build_classifier(pooling, architecture=architecture)
+    recipe = _RECIPES[architecture]
     for zoom, nb_epochs in ((True, epochs // 4), (False, epochs - epochs // 4)):
         inputs, targets, _ = load_images(nb_images, seed=seed, split="train", zoom=zoom)
-        steps = nb_epochs * (nb_images // batch_size)
+        steps = nb_epochs * (nb_images // recipe.batch_size)
+        warmup_steps = int(recipe.warmup * steps)
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup_steps else recipe.learning_rate,
+            steps - warmup_steps,
+            warmup_target=recipe.learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
         model.compile(
-            keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(3e-3, steps), 1e-2),
+            keras.optimizers.AdamW(learning_rate, 1e-2),
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.05),
             metrics=["accuracy"],
             jit_compile=False,
         )
         model.fit(
-            _flipped_batches(inputs, targets, batch_size, seed),
+            _flipped_batches(inputs, targets, recipe.batch_size, seed),
             epochs=nb_epochs,
             shuffle=False,
             verbose=verbose,
@@ -188,18 +231,19 @@ def accuracy(model: keras.Model, seed: int, nb_images: int = 1000) -> float:
 
 
 def main() -> None:
-    """Train both networks and write their weights as float16."""
+    """Train the networks and write their weights as float16."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=list(POOLINGS))
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--images", type=int, default=10000)
     parser.add_argument("--epochs", type=int, default=16)
     arguments = parser.parse_args()
-    for pooling in arguments.pooling:
+    for name in arguments.network:
         start = time.perf_counter()
-        model = train_classifier(pooling, arguments.images, arguments.epochs)
+        network = {"pooling" if name in POOLINGS else "architecture": name}
+        model = train_classifier(nb_images=arguments.images, epochs=arguments.epochs, **network)
         seconds = time.perf_counter() - start
-        path = arguments.output / f"weights_{pooling}.npz"
+        path = arguments.output / f"weights_{name}.npz"
         np.savez_compressed(
             path, **{weight.path: weight.numpy().astype(np.float16) for weight in model.weights}
         )
