@@ -2,6 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from planted_benchmark import planted_benchmark
 
 from xplique_forgrad import plots
 from xplique_forgrad.layers import MeanGradient, diagnose
@@ -263,3 +264,140 @@ def test_plots_want_mappings():
         plots.plot_ring_correlation([1])
     with pytest.raises(ValueError, match="shape"):
         plots.plot_signatures({"a": np.ones(4)})
+
+
+def front_table(methods, **columns):
+    """Rows of a benchmark: (name, kind, passes, value as is, value filtered)."""
+    rows = [
+        {"method": name, "kind": kind, "treatment": treatment, "specific": value}
+        | {"specific_error": 0.01, "forward": passes / 2, "backward": passes / 2}
+        for name, kind, passes, *values in methods
+        for treatment, value in zip(("as is", "filtered"), values)
+    ]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+CROWD = (
+    *[(f"White{index}", "white", 2, 0.05, 0.10 + 0.01 * index) for index in range(5)],
+    *[(f"Averaged{index}", "white", 100, 0.06, 0.15 + 0.001 * index) for index in range(4)],
+    *[(f"Grey{index}", "grey", 2, 0.2, 0.201 + 0.001 * index) for index in range(2)],
+    *[(f"Black{index}", "black", 500 * 2**index, 0.18, 0.19) for index in range(4)],
+    *[(f"Control {index}", "control", 1, 0.0, 0.001 * index) for index in range(6)],
+)
+
+
+def markers_of(ax):
+    """Places of hollow and of filled markers, by the colour of their edge."""
+    found = {True: [], False: []}
+    for container in ax.containers:
+        line = container.lines[0]
+        is_hollow = line.get_markerfacecolor() == "white"
+        found[is_hollow].append(tuple(line.get_xydata()[0]))
+    return found[True], found[False]
+
+
+def test_a_front_has_each_method_as_it_is_and_filtered():
+    table = front_table([("A", "white", 2, 0.1, 0.3), ("B", "black", 50, 0.2, 0.25)])
+    (ax,) = plots.plot_front(table)
+    hollow, filled = markers_of(ax)
+    assert {*hollow} == {(2, 0.1), (50, 0.2)}
+    assert {*filled} == {(2, 0.3), (50, 0.25)}
+    joined = [line.get_xydata().tolist() for line in ax.lines]
+    assert [[2, 0.1], [2, 0.3]] in joined
+    low, high = ax.containers[0].lines[2][0].get_segments()[0][:, 1]
+    assert (high - low) / 2 == pytest.approx(0.01)
+    assert ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.texts] == ["A", "B"]
+    assert len({container.lines[0].get_marker() for container in ax.containers}) == 2
+
+
+def test_the_front_rises_with_the_passes():
+    methods = [("A", "white", 2, 0.1, 0.2), ("Dominated", "grey", 10, 0.05, 0.15)]
+    methods += [("B", "black", 50, 0.3, 0.25), ("Noise", "control", 1, 0.9, 0.9)]
+    (ax,) = plots.plot_front(front_table(methods))
+    (front,) = [line for line in ax.lines if line.get_drawstyle() == "steps-post"]
+    # a control is on no front
+    assert front.get_xydata()[:2].tolist() == [[2, 0.2], [50, 0.3]]
+    assert front.get_ydata()[-1] == 0.3
+
+
+def test_names_of_a_crowd_cover_neither_each_other_nor_markers():
+    (ax,) = plots.plot_front(front_table(CROWD))
+    figure = ax.figure
+    assert figure.get_size_inches().tolist() == [8, 5]
+    figure.draw_without_rendering()
+    names = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    assert len(ax.texts) == len(names) == len(CROWD)
+    boxes = [*names.values()]
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+    spots = ax.transData.transform([*markers_of(ax)[0], *markers_of(ax)[1]])
+    for name, box in names.items():
+        assert not any(box.contains(*spot) for spot in spots), name
+    # no marker lies on that of another method
+    filled = ax.transData.transform(markers_of(ax)[1])
+    distances = np.hypot(*(filled[:, None] - filled).T)
+    assert distances[~np.eye(len(filled), dtype=bool)].min() > 6
+
+
+def test_methods_of_equal_passes_stay_near_them():
+    (ax,) = plots.plot_front(front_table(CROWD))
+    places = np.array([x for x, y in markers_of(ax)[1] if x < 20])
+    assert len(places) == 7
+    assert np.all(np.abs(np.log10(places / 2)) < 0.3)
+
+
+def test_controls_and_unknown_costs_are_at_the_edge():
+    methods = [("A", "white", 2, 0.1, 0.2), ("Dear", "black", np.nan, 0.1, 0.3)]
+    (ax,) = plots.plot_front(front_table([*methods, ("Noise", "control", 2, 0.0, 0.05)]))
+    assert len(ax.containers) == 2
+    names = {text.get_text(): text for text in ax.texts}
+    assert {*names} == {"A", "Dear (passes not known)", "Noise"}
+    assert names["Noise"].get_position()[1] == pytest.approx(0.05)
+    levels = {line.get_ydata()[0] for line in ax.lines if line.get_xdata()[0] == 0.965}
+    assert levels == {0.0, 0.05, 0.1, 0.3}
+
+
+@pytest.mark.filterwarnings("error")
+def test_fronts_of_little():
+    """One image, no passes known, one treatment, one point."""
+    tables = {
+        "one image": front_table(CROWD[:2], specific_error=np.nan),
+        "no passes": front_table(CROWD[:2], forward=np.nan),
+        "as is alone": front_table([("A", "white", 2, 0.1)]),
+        "a new kind": front_table([("A", "other", 2, 0.1, 0.1)]),
+    }
+    axes = plots.plot_front(tables)
+    assert [ax.get_title(loc="left") for ax in axes] == list(tables)
+    axes[0].figure.canvas.draw()
+
+
+def test_fronts_that_cannot_be_drawn():
+    table = front_table(CROWD[:2])
+    with pytest.raises(ValueError, match="lacks mu_fidelity, mu_fidelity_error; give rows of"):
+        plots.plot_front(table, measure="mu_fidelity")
+    with pytest.raises(ValueError, match="two rows of a method and treatment"):
+        plots.plot_front(pd.concat([table, table]))
+    with pytest.raises(ValueError, match="'specific' was not measured"):
+        plots.plot_front(table.assign(specific=np.nan))
+    with pytest.raises(ValueError, match="`axes` has 1 Axes for 2 tables"):
+        plots.plot_front({"a": table, "b": table}, axes=plt.subplots()[1])
+    with pytest.raises(TypeError, match="dict"):
+        plots.plot_front([table])
+
+
+def test_benchmarks_draw_a_panel_for_each_model_and_setting():
+    benchmark = planted_benchmark(models=("net", "other"), settings=(("zero", 1), ("mean", 8)))
+    axes = benchmark.plot()
+    assert axes.shape == (4,)
+    assert axes[1].get_title(loc="left") == "net, mean, patch 8"
+    _, ax = plt.subplots()
+    (drawn,) = benchmark.plot("other", "mean", 8, axes=ax)
+    assert drawn is ax
+    frame = benchmark.to_frame()
+    filtered = frame[(frame["treatment"] == "filtered") & (frame["model"] == "other")]
+    expected = filtered.loc[(filtered["patch_size"] == 8) & (filtered["kind"] != "control")]
+    found = sorted(y for _, y in markers_of(ax)[1])
+    np.testing.assert_allclose(found, sorted(expected["specific"]))

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from planted_benchmark import PROVENANCE, planted_benchmark
 
 from xplique_forgrad.report import (
     Section,
+    benchmark_sections,
     check_report_path,
     diagnosis_sections,
     search_sections,
@@ -327,6 +329,46 @@ def test_sections_of_a_diagnosis(tmp_path):
     assert layers[1] == ["sigma=3", "3", "disk", "magnitude", "0.5"]
     assert len(page.all("img")) == 1
     assert plt.get_fignums() == before
+
+
+def test_sections_of_a_benchmark(tmp_path):
+    before = plt.get_fignums()
+    benchmark = planted_benchmark(models=("net", "other"), settings=(("zero", 1), ("mean", 1)))
+    page = write(tmp_path / "a.html", benchmark_sections(benchmark))
+    titles = page.texts("h2")
+    assert titles[:4] == [
+        *("Verdict", "net: faithfulness and cost", "other: faithfulness and cost", "Tables"),
+    ]
+    assert {"Ranking", "What the filter gains", "Do settings agree?", "Not in the tables"} <= {
+        *titles
+    }
+    assert benchmark.verdict.split("\n\n") == page.texts("p")[:2]
+    assert len(page.all("img")) == 2
+    # one compact table a model and setting, as in the Markdown
+    compact = [table for table in page.tables() if table[0][:2] == ["Method", "Map"]]
+    assert len(compact) == 4
+    assert " | ".join(compact[0][1]) in benchmark.to_markdown()
+    skipped = page.tables()[-2]
+    assert skipped[1] == ["net", "Broken", "grey", "failed", "no convolution, said it"]
+    assert plt.get_fignums() == before
+
+
+def test_a_benchmark_writes_its_page(tmp_path):
+    planted_benchmark().report(tmp_path / "a.html")
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    settings = dict(page.tables()[-1])
+    assert {"device", "seed", "settings", "data"} <= {*settings}
+    assert settings["seed"] == str(PROVENANCE["seed"])
+    # one setting has none to agree with
+    assert "Do settings agree?" not in page.texts("h2")
+
+
+def test_the_page_of_a_benchmark_in_which_all_failed(tmp_path):
+    whole = planted_benchmark()
+    failed = whole.methods[whole.methods["status"] == "failed"]
+    benchmark = type(whole)(whole.records[:0], failed, whole.choices[:0])
+    page = write(tmp_path / "a.html", benchmark_sections(benchmark))
+    assert page.texts("h2")[:-1] == ["Verdict", "Tables", "Methods", "Not in the tables"]
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

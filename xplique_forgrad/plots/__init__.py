@@ -3,6 +3,7 @@ Arrays and records into matplotlib Axes. No global style is touched and nothing 
 """
 
 from ._bars import plot_bands, plot_content, plot_diagnosis
+from ._front import plot_front
 from ._lines import plot_layers, plot_residuals, plot_ring_correlation, plot_search
 from ._pictures import plot_maps, plot_mean_gradient, plot_signatures
 
@@ -10,6 +11,7 @@ __all__ = [
     "plot_bands",
     "plot_content",
     "plot_diagnosis",
+    "plot_front",
     "plot_layers",
     "plot_maps",
     "plot_mean_gradient",

@@ -53,6 +53,8 @@ class Section:
         What the figure shows: written below it, and read to those who cannot see it.
     table
         A pandas table. One of more than 12 rows is folded.
+    is_open
+        Whether such a table is shown all the same.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Section:
     figure: Figure | None = None
     caption: str = ""
     table: pd.DataFrame | None = None
+    is_open: bool = False
 
     def __post_init__(self) -> None:
         for name in ("title", "text", "code", "caption"):
@@ -194,6 +197,7 @@ def _drawn(section: Section) -> dict[str, object]:
         "image": None if section.figure is None else _image_of(section.figure),
         "caption": section.caption,
         "table": None if section.table is None else table_of(section.table),
+        "is_open": section.is_open,
     }
 
 

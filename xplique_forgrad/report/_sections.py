@@ -37,6 +37,26 @@ class Diagnosis(Protocol):
     def by_type(self) -> pd.DataFrame: ...
 
 
+class Benchmark(Protocol):
+    """What a report shows of a benchmark: `benchmark.Benchmark`."""
+
+    @property
+    def methods(self) -> pd.DataFrame: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def skipped(self) -> pd.DataFrame: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def measure(self) -> str: ...
+    def plot(self, model: str | None = None) -> Any: ...
+    def compact(self) -> dict[str, pd.DataFrame]: ...
+    def comparisons(self) -> pd.DataFrame: ...
+    def ranking(self, measure: str) -> pd.DataFrame: ...
+    def robustness(self, measure: str) -> pd.DataFrame: ...
+
+
 def search_sections(search: Search, name: str) -> list[Section]:
     """
     Sections of a search: its verdict and the line to paste, its curve, and all candidates.
@@ -140,6 +160,82 @@ def diagnosis_sections(diagnosis: Diagnosis) -> list[Section]:
             table=_rounded(diagnosis.to_frame()),
         ),
     ]
+
+
+def benchmark_sections(benchmark: Benchmark) -> list[Section]:
+    """
+    Sections of a benchmark: its verdict, a figure a model, and its tables.
+
+    Parameters
+    ----------
+    benchmark
+        A `benchmark.Benchmark`.
+
+    Returns
+    -------
+    sections
+        For `write_report`, with `settings=benchmark.provenance`.
+
+    Examples
+    --------
+    >>> from xplique_forgrad.benchmark import Benchmark
+    >>> benchmark = Benchmark.load("my-benchmark")  # doctest: +SKIP
+    >>> page = write_report(
+    ...     "report.html", "My models", benchmark_sections(benchmark)
+    ... )  # doctest: +SKIP
+    """
+    measured = benchmark.methods.loc[benchmark.methods["status"] == "done", "model"].unique()
+    sections = [Section("Verdict", text=benchmark.verdict)]
+    sections += [
+        Section(
+            f"{model}: faithfulness and cost",
+            figure=_released(benchmark.plot(model=model)[0].figure),
+            caption=(
+                "Faithfulness of each method over the passes of the model that a map costs; its "
+                "specific part is what it exceeds that of another image's map by. A hollow marker "
+                "is a map as it is, the filled one is filtered; bars are standard errors. Grey is "
+                "what controls reach, which explain nothing. The step line is the front: no other "
+                "map scores more at as few passes."
+            ),
+        )
+        for model in measured
+    ]
+    sections.append(Section("Tables", text="\n\n".join(benchmark.notes)))
+    compact = benchmark.compact()
+    sections += [
+        Section(title, table=table, is_open=len(compact) == 1) for title, table in compact.items()
+    ]
+    if len(measured):
+        sections += [
+            Section(
+                "Ranking",
+                text=(
+                    f"By {benchmark.measure} score, each model and setting on its own. The low "
+                    "and the high rank hold 95 % of resamples of the images."
+                ),
+                table=benchmark.ranking(benchmark.measure),
+            ),
+            Section(
+                "What the filter gains",
+                text=(
+                    "Mean gain of the filtered maps over those as they are and over the rectified "
+                    "ones, its standard error, the p value of a paired t-test, and that value "
+                    "after Holm's correction for the number of methods, which leaves controls out."
+                ),
+                table=benchmark.comparisons(),
+            ),
+        ]
+    robustness = benchmark.robustness(benchmark.measure)
+    if len(robustness):
+        text = (
+            "Kendall's tau of the ranking in two settings: 1 where they agree, 0 where they have "
+            "nothing to do with each other. The bounds hold 95 % of resamples of the images."
+        )
+        sections.append(Section("Do settings agree?", text=text, table=robustness))
+    sections.append(Section("Methods", text="Seconds are of 100 images.", table=benchmark.methods))
+    if len(benchmark.skipped):
+        sections.append(Section("Not in the tables", table=benchmark.skipped))
+    return sections
 
 
 def _released(figure: Figure) -> Figure:
