@@ -7,8 +7,8 @@ import pytest
 import xplique_forgrad
 
 ROOMS = (
-    *("demo", "filtering", "images", "layers", "linearization", "metrics", "networks"),
-    *("plots", "report", "search", "spectrum", "theory"),
+    *("benchmark", "demo", "filtering", "images", "layers", "linearization", "metrics"),
+    *("networks", "plots", "report", "search", "spectrum", "theory"),
 )
 
 
@@ -35,7 +35,8 @@ import sys, xplique
 theirs = {*sys.modules}
 import xplique_forgrad
 ours = {*sys.modules} - theirs
-lazy = {"demo", "images", "layers", "linearization", "networks", "plots", "report", "theory"}
+lazy = {"benchmark", "demo", "images", "layers", "linearization", "networks"}
+lazy |= {"plots", "report", "theory"}
 assert not {name.split(".")[1] for name in ours if name.startswith("xplique_forgrad.")} & lazy
 assert not any(name.startswith("matplotlib") for name in ours)
 assert lazy <= {*dir(xplique_forgrad)}

@@ -51,6 +51,7 @@ __all__ = [
 
 # the rooms that this module does not need are imported when they are asked for
 _ROOMS = (
+    "benchmark",
     "demo",
     "filtering",
     "images",
@@ -67,6 +68,7 @@ _ROOMS = (
 _HOMES = ("filtering", "metrics", "explainer", "search", "optimizer", "registration")
 
 if TYPE_CHECKING:
+    from . import benchmark as benchmark
     from . import demo as demo
     from . import filtering as filtering
     from . import images as images

@@ -10,26 +10,21 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from .._ranges import check_range
 from .._samples import make_samples
+from ..benchmark._methods import Method, parse_method
 from ..filtering import forgrad
-from ..images import ImageFolder, image_folder
 from ..layers import Diagnosis, diagnose
-from ..networks import Network, load_network
 from ..optimizer import SigmaOptimizer
-from ..plots import plot_maps
 from ..report import (
     Section,
     check_report_path,
@@ -38,82 +33,17 @@ from ..report import (
     write_report,
 )
 from ..search import SigmaSearch
-from ._methods import Method, parse_method
+from ._options import OF_MODEL, rectify_of, wrong_options
+from ._output import as_json, shows_progress
+from ._subject import SHOWN, Subject, accuracy_of, open_subject
 
-# images of a figure
-_SHOWN = 6
-# inputs of this many bytes are kept, so that each pass does not decode them again
-_KEPT = 2**30
 _PAPERS_SIGMA, _PAPERS_SIZE = 15, 224
-_OF_MODEL = ("model", "weights", "preprocessing", "class_names", "nb_classes", "crop_fraction")
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What is explained: a network and the images of a folder."""
-
-    network: Network
-    images: ImageFolder
-
-    @cached_property
-    def dataset(self) -> tf.data.Dataset:
-        """The images as inputs, with their targets where these are known."""
-        found = self.images.dataset()
-        nb_bytes = 4 * len(self.images) * int(np.prod(self.network.model.input_shape[1:]))
-        return found.cache() if nb_bytes <= _KEPT else found
-
-    @property
-    def shown(self) -> np.ndarray:
-        """Positions of some images, spread over the folder and so over its classes."""
-        number = min(_SHOWN, len(self.images))
-        return np.linspace(0, len(self.images) - 1, number).round().astype(int)
-
-    def gallery(self, raw: np.ndarray, treated: np.ndarray, titles: Sequence[str]) -> Figure:
-        """Photograph, raw map, treated map if it is another, and overlay of the images shown."""
-        maps = {titles[0]: raw, titles[1]: treated, "overlay": treated}
-        axes = plot_maps(self.images.pictures(self.shown), maps, overlay=["overlay"])
-        return axes[0, 0].figure
-
-
-def _open(options: Mapping[str, Any]) -> _Subject:
-    """The network and the images; what was done about a softmax, and the accuracy, are told."""
-    matplotlib.use("agg")
-    network = load_network(
-        **{name: options[name] for name in _OF_MODEL if options[name] is not None}
-    )
-    if network.note:
-        click.echo(f"Note: {network.note}", err=True)
-    targets = options["targets"]
-    images = image_folder(
-        options["images"],
-        network.preprocessing,
-        targets=None if targets == "predicted" else targets,
-        class_names=network.classes or None,
-        nb_classes=network.nb_classes,
-        limit=options["limit"],
-        seed=options["seed"],
-        unreadable="skip" if options["skip_unreadable"] else "raise",
-    )
-    check_range(network.model, lambda: network.preprocessing(images.pictures([0])))
-    click.echo(
-        f"{len(images)} images, classes: {_where_classes_are_from(images, options)}", err=True
-    )
-    return _Subject(network, images)
-
-
-def _where_classes_are_from(images: ImageFolder, options: Mapping[str, Any]) -> str:
-    if images.labels is None:
-        return "as the model predicts"
-    given = options["targets"]
-    if given == "auto":
-        given = "labels.csv" if (images.folder / "labels.csv").is_file() else "folders"
-    return f"from {given}"
 
 
 def run_filter(**options: Any) -> None:
     """The command `filter`."""
     sigma, search = options["sigma"], None
-    with _wrong_options():
+    with wrong_options():
         method = parse_method(options["method"])
         _check_outputs(options, (".npz",))
         if options["search"] is not None:
@@ -121,7 +51,7 @@ def run_filter(**options: Any) -> None:
     if options["search"] is not None:
         search = SigmaSearch.load(options["search"])
         _check_explained_alike(search, method)
-    subject = _open(options)
+    subject = open_subject(options)
     size = max(subject.network.preprocessing.size)
     if sigma is None and search is None:
         sigma = float(_PAPERS_SIGMA)
@@ -133,7 +63,7 @@ def run_filter(**options: Any) -> None:
             )
     explainer = method.build(subject.network.model, options["batch_size"])
     chosen = {name: options[name] for name in ("window", "border")}
-    chosen["rectify"] = _rectify(options)
+    chosen["rectify"] = rectify_of(options)
     treat = search.filter if search else partial(forgrad, sigma=sigma, **chosen)
     raw, filtered, targets = _explained(subject, explainer, treat, options)
     title = str(search.best_candidate) if search else f"sigma = {sigma:g}"
@@ -168,7 +98,7 @@ def run_filter(**options: Any) -> None:
 
 
 def _explained(
-    subject: _Subject, explainer: Any, treat: Any, options: Mapping[str, Any]
+    subject: Subject, explainer: Any, treat: Any, options: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Raw maps and filtered ones, (N, H, W, 1), and the classes that were explained, (N,)."""
     samples = make_samples(subject.images.dataset(), None, subject.network.model)
@@ -186,7 +116,7 @@ def _explained(
 
 def run_sigma(**options: Any) -> None:
     """The command `sigma`."""
-    with _wrong_options():
+    with wrong_options():
         methods = [parse_method(text) for text in options["methods"]]
         if options["checkpoint"] is not None and len(methods) > 1:
             raise ValueError("--checkpoint is of one method; leave it out, or give one --method.")
@@ -194,11 +124,10 @@ def run_sigma(**options: Any) -> None:
             raise ValueError(
                 "--subtract-control needs a control; leave one of it and --control none out."
             )
-        sigmas = _numbers(options["sigmas"])
         if options["report"] is not None:
             check_report_path(options["report"])
-    subject = _open(options)
-    accuracy = _accuracy(subject, options)
+    subject = open_subject(options)
+    accuracy = accuracy_of(subject, options)
     options["output"].mkdir(parents=True, exist_ok=True)
     results, texts, sections = [], [], []
     for method in methods:
@@ -206,10 +135,10 @@ def run_sigma(**options: Any) -> None:
         optimizer = SigmaOptimizer(
             explainer,
             options["objective"],
-            sigmas,
+            options["sigmas"],
             options["strategy"],
             window=options["window"],
-            rectify=_rectify(options),
+            rectify=rectify_of(options),
             border=options["border"],
             control=None if options["control"] == "none" else options["control"],
             subtract_control=options["subtract_control"],
@@ -224,7 +153,7 @@ def run_sigma(**options: Any) -> None:
             click.echo(f"Going on from {path}.", err=True)
         with contextlib.redirect_stdout(sys.stderr):
             search = optimizer.search(
-                subject.dataset, checkpoint=path, verbose=int(_shows_progress(options))
+                subject.dataset, checkpoint=path, verbose=int(shows_progress(options))
             )
         stem = _stem(options, method, search)
         search.save(f"{stem}.json")
@@ -236,18 +165,6 @@ def run_sigma(**options: Any) -> None:
             sections.append(_gallery(subject, explainer, search, str(method)))
     summary = " ".join(f"{found['method']}: {found['verdict']}" for found in results)
     _finish(options, results, "\n\n".join(texts), "The best cutoff", sections, summary)
-
-
-def _accuracy(subject: _Subject, options: Mapping[str, Any]) -> float | None:
-    """Share of images whose class the model predicts, told, for a low one shows a mistake."""
-    labels = subject.images.labels
-    if labels is None:
-        return None
-    inputs = subject.dataset.map(lambda inputs, _: inputs).batch(options["batch_size"])
-    outputs = subject.network.model.predict(inputs, verbose=0)
-    accuracy = float(np.mean(np.argmax(outputs, axis=1) == labels))
-    click.echo(f"The model predicts the class of {accuracy:.1%} of them.", err=True)
-    return accuracy
 
 
 def _of_search(search: SigmaSearch, method: Method, stem: str) -> dict[str, Any]:
@@ -282,10 +199,10 @@ def _of_search(search: SigmaSearch, method: Method, stem: str) -> dict[str, Any]
     }
 
 
-def _gallery(subject: _Subject, explainer: Any, search: SigmaSearch, name: str) -> Section:
+def _gallery(subject: Subject, explainer: Any, search: SigmaSearch, name: str) -> Section:
     """Some images before and after."""
     samples = make_samples(subject.dataset, None, subject.network.model)
-    _, inputs, targets = next(samples.batches(_SHOWN, subject.shown))
+    _, inputs, targets = next(samples.batches(SHOWN, subject.shown))
     raw = np.asarray(explainer.explain(inputs, targets))
     best = search.best_candidate
     title = str(best) if best.is_filter else f"best: {best}"
@@ -314,16 +231,16 @@ def _stem(options: Mapping[str, Any], method: Method, search: SigmaSearch) -> st
 
 def run_diagnose(**options: Any) -> None:
     """The command `diagnose`."""
-    with _wrong_options():
+    with wrong_options():
         _check_outputs(options, (".png", ".pdf", ".svg"))
-    subject = _open(options)
+    subject = open_subject(options)
     with contextlib.redirect_stdout(sys.stderr):
         diagnosis = diagnose(
             subject.network.model,
             subject.images.dataset(),
             seed=options["seed"],
             batch_size=options["batch_size"],
-            verbose=int(_shows_progress(options)),
+            verbose=int(shows_progress(options)),
         )
     _save(diagnosis.plot(), options["output"])
     result = {
@@ -350,7 +267,7 @@ def run_diagnose(**options: Any) -> None:
 def _command_of_search(options: Mapping[str, Any], diagnosis: Diagnosis) -> str:
     """The command that searches as the diagnosis says."""
     names = {"crop_fraction": "crop"}
-    kept = (*_OF_MODEL, "images", "targets")
+    kept = (*OF_MODEL, "images", "targets")
     arguments = ["xplique-forgrad", "sigma"]
     for name in kept:
         if options[name] is not None and (name, options[name]) != ("targets", "auto"):
@@ -383,31 +300,7 @@ def _finish(
         }
         write_report(options["report"], title, sections, summary=summary, settings=settings)
         text += f"\nReport: {options['report']}"
-    click.echo(_as_json(result) if options["as_json"] else text)
-
-
-def _as_json(result: Any) -> str:
-    """JSON, in which what is no number is null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: plain(part) for name, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(part) for part in value]
-        if isinstance(value, np.generic):
-            value = value.item()
-        return None if isinstance(value, float) and not np.isfinite(value) else value
-
-    return json.dumps(plain(result), indent=2)
-
-
-@contextlib.contextmanager
-def _wrong_options() -> Iterator[None]:
-    """Errors in what was typed, found before the work, end as those of the parser do."""
-    try:
-        yield
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    click.echo(as_json(result) if options["as_json"] else text)
 
 
 def _check_given_alone(name: str, others: Sequence[str]) -> None:
@@ -441,21 +334,6 @@ def _check_outputs(options: Mapping[str, Any], suffixes: Sequence[str]) -> None:
         check_report_path(options["report"])
 
 
-def _rectify(options: Mapping[str, Any]) -> str | None:
-    return None if options["rectify"] == "none" else options["rectify"]
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"--sigmas is {text!r}; give numbers separated by commas, such as 2,5,10."
-        ) from None
-
-
 def _checkpoint(options: Mapping[str, Any], method: Method) -> Path:
     """A file of its own for each question: another one starts anew."""
     return options["output"] / f"{_file_name(str(method))}-{_digest(options)}.checkpoint"
@@ -475,15 +353,10 @@ def _file_name(method: str) -> str:
     return "".join(c if c.isalnum() or c in "-_=.," else "_" for c in method)
 
 
-def _shows_progress(options: Mapping[str, Any]) -> bool:
-    given = options["progress"]
-    return sys.stderr.isatty() if given is None else bool(given)
-
-
 @contextlib.contextmanager
 def _progress_bar(options: Mapping[str, Any], length: int) -> Iterator[Any]:
     """A bar on the standard error, if there is to be one; gives the function that advances it."""
-    if not _shows_progress(options):
+    if not shows_progress(options):
         yield lambda number: None
         return
     with click.progressbar(length=length, label="explaining", file=sys.stderr) as bar:
