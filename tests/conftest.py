@@ -33,3 +33,18 @@ def images():
     from xplique_forgrad.demo import load_images
 
     return load_images(6, seed=5)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Runs a command in a folder of its own; gives its exit code, output and errors."""
+    from xplique_forgrad.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call

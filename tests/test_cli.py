@@ -17,8 +17,7 @@ from skimage import data
 from xplique.attributions import Saliency
 
 from xplique_forgrad import SigmaSearch, __version__, forgrad
-from xplique_forgrad.cli import main
-from xplique_forgrad.cli._methods import parse_method
+from xplique_forgrad.benchmark._methods import parse_method
 from xplique_forgrad.demo import CLASS_NAMES, load_classifier, load_images
 from xplique_forgrad.images import Preprocessing
 
@@ -38,19 +37,6 @@ def folder(tmp_path_factory):
         picture.save(place / f"{index:02d}.png")
     (root / "notes.txt").write_text("no image", encoding="utf-8")
     return root
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Runs a command in a folder of its own; gives its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_version_and_help(run):
@@ -165,7 +151,7 @@ def test_a_model_that_ends_in_softmax_is_said_to(run, folder, tmp_path):
         (("sigma", *OWN, "--images", "nowhere"), 2, "'nowhere' does not exist"),
         (("filtre",), 2, "No such command 'filtre'"),
         (("sigma", *OWN, "--images", ".", "--method", "Salincy"), 2, "Did you mean Saliency"),
-        (("sigma", *OWN, "--images", ".", "--sigmas", "a"), 2, "--sigmas is 'a'"),
+        (("sigma", *OWN, "--images", ".", "--sigmas", "a"), 2, "'a' is no list of numbers"),
         (("sigma", *OWN, "--images", "."), 1, "is empty; give a folder"),
         (("sigma", *OWN, "--images", ".", "--control", "other"), 2, "is not one of 'other_image'"),
         (
@@ -369,3 +355,30 @@ def test_class_names_are_known_to_be_as_many(run, folder, tmp_path):
     code, _, err = run(*arguments, "--class-names", "names.txt")
     assert code == 1
     assert "1 class names, and the model has 6 outputs" in err
+
+
+def test_benchmark_end_to_end(run, folder, tmp_path):
+    config = tmp_path / "study.yaml"
+    config.write_text(
+        "models: [xplique_forgrad.demo:load_classifier]\npreprocessing: unit\nsigmas: 4\n"
+        "methods: [Saliency, FEM]\ncontrols: [centre]\nmu-fidelity-samples: 0\nstability: 0\n",
+        encoding="utf-8",
+    )
+    command = (
+        *("benchmark", "--config", config, "--images", folder, "--choosing", 4),
+        *("--report", "page.html", "--output", "results", "--progress"),
+    )
+    code, out, err = run(*command)
+    assert code == 0, err
+    assert [path.name for path in sorted((tmp_path / "results").glob("*.csv"))] == [
+        *("choices.csv", "methods.csv", "records.csv")
+    ]
+    assert "| Saliency | filtered |" in out
+    assert "Centre *" in out
+    assert "Saliency" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    # typed again, all of it is there
+    code, found, _ = run(*command, "--json")
+    assert code == 0
+    rows = json.loads(found)
+    assert {row["method"] for row in rows} == {"Saliency", "FEM", "Centre"}
+    assert {row["nb_images"] for row in rows} == {8}

@@ -16,7 +16,7 @@ import click
 from .. import __version__
 from .._notices import ForgradWarning
 
-_COMMANDS = ("demo", "filter", "sigma", "diagnose")
+_COMMANDS = ("demo", "filter", "sigma", "diagnose", "benchmark")
 
 
 class _Commands(click.Group):
@@ -84,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             commands.main(given, prog_name="xplique-forgrad", standalone_mode=False)
         except click.exceptions.Abort:
-            click.echo("\nInterrupted. A search goes on when the same command is typed.", err=True)
+            click.echo(
+                "\nInterrupted. A search or a benchmark goes on when the same command is typed.",
+                err=True,
+            )
             return 130
         except click.ClickException as error:
             error.show()
@@ -117,6 +120,9 @@ _OPTIONS = {
     "'auto', 'folders', None, or": "auto, folders, predicted, or",
     "`targets`": "--targets",
     "`baseline_mode` gives": "--baseline is",
+    "`nb_choosing`": "--choosing",
+    "`nb_stability`": "--stability",
+    "Give another folder": "Give another --output",
     "give 255 * inputs": "give --preprocessing none",
     "give inputs / 255": "give --preprocessing unit",
 }

