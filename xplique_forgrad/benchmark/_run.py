@@ -279,9 +279,7 @@ class _ModelRun:
         self._check_data(choosing, scored)
         chunks = chunks_of(scored)
         missing = [
-            number
-            for number, chunk in enumerate(chunks)
-            if any(self._journal.get(self._key(row, int(chunk[0]))) is None for row in self.rows)
+            number for number, chunk in enumerate(chunks) if None in self._stored(int(chunk[0]))
         ]
         first = missing[0] if missing else len(chunks)
         for number, chunk in enumerate(chunks[:first]):
@@ -308,7 +306,8 @@ class _ModelRun:
             for row in self.rows:
                 self._measure_row(row, number, chunk, measure, images)
             measure.forget()
-            if self._clock.is_late and not self._is_known_after(chunks[number + 1 :]):
+            later = (part for rest in chunks[number + 1 :] for part in self._stored(int(rest[0])))
+            if self._clock.is_late and all(part is None for part in later):
                 break
 
     def _measure_row(
@@ -364,12 +363,9 @@ class _ModelRun:
         self._clock.known()
         return True
 
-    def _is_known_after(self, chunks: Sequence[np.ndarray]) -> bool:
-        return any(
-            self._journal.get(self._key(row, int(chunk[0]))) is not None
-            for chunk in chunks
-            for row in self.rows
-        )
+    def _stored(self, first: int) -> list[Any]:
+        """What the journal has of each row on the chunk of this first image."""
+        return [self._journal.get(self._key(row, first)) for row in self.rows]
 
     def _key(self, row: Row, part: Any) -> list[Any]:
         return [self.subject.name, row.name, row.identity, part]
