@@ -18,26 +18,38 @@ ALLOWED = {
     "_files": set(),
     "_notices": set(),
     "_progress": set(),
+    "_replicas": set(),
     "_statistics": set(),
     "filtering": {"_checks", "_notices"},
     "images": {"_checks", "_notices"},
     "plots": {"_statistics"},
     # results come to it as they are: it knows their names, not their classes
     "report": {"_files"},
-    "_models": set(),
+    "_models": {"_checks"},
+    "_explainers": {"_models", "_notices"},
     "_ranges": {"_notices"},
-    "_samples": {"_models"},
-    "_gradients": {*SHARED, "_models", "_ranges", "_samples"},
+    "_samples": {"_checks", "_models"},
+    "_tasks": {"_checks", "_models", "_samples"},
+    "_gradients": {*SHARED, "_models", "_ranges", "_samples", "_tasks"},
     "spectrum": {*SHARED, "filtering"},
     "theory": {*SHARED, "filtering"},
     "linearization": {*SHARED, "filtering", "_gradients", "_samples"},
     # plots: only Diagnosis.plot, when it is called
-    "layers": {*SHARED, "filtering", "_gradients", "_models", "plots", "_samples", "spectrum"},
-    "metrics": {*SHARED, "filtering", "_models", "_ranges", "_samples", "spectrum"},
-    "explainer": {*SHARED, "filtering", "_models", "_ranges", "_samples"},
+    "layers": {
+        *(*SHARED, "filtering", "_gradients", "_models", "_samples", "_tasks", "spectrum"),
+        "plots",
+    },
+    "metrics": {
+        *(*SHARED, "filtering", "_models", "_ranges", "_replicas", "_samples", "_tasks"),
+        "spectrum",
+    },
+    "explainer": {
+        *(*SHARED, "filtering", "_explainers", "_models", "_ranges", "_samples", "_tasks"),
+    },
     # plots: only SigmaSearch.plot, when it is called; layers: only for an untrained copy
     "search": {
-        *(*SHARED, "_files", "filtering", "_models", "_ranges", "_samples", "metrics"),
+        *(*SHARED, "_files", "filtering", "_models", "_ranges", "_replicas", "_samples"),
+        *("_explainers", "_tasks", "metrics"),
         *("layers", "plots"),
     },
     "optimizer": {"_notices", "_progress", "search"},
@@ -47,7 +59,7 @@ ALLOWED = {
     # plots and report: only to draw and to write a page, when that is asked for
     "benchmark": {
         *(*SHARED, "_files", "filtering", "_models", "_samples", "spectrum", "metrics", "search"),
-        *("optimizer", "plots", "report"),
+        *("_explainers", "optimizer", "plots", "report", "_replicas"),
     },
     # on top: the rooms of its commands
     "cli": {
@@ -102,7 +114,7 @@ def test_imports_point_down_the_data_flow():
 
 # the search's own modules: each imports only those before it
 SEARCH = (
-    *("_seeds", "_explaining", "_description", "_record", "_gains", "_candidates", "racing"),
+    *("_seeds", "_candidates", "_explaining", "_description", "_record", "_gains", "racing"),
     *("_settings", "controls", "_board", "_checkpoint", "objectives", "_panel", "_loop"),
     *("_callbacks", "_setup"),
     *("_summary", "_result", "_run", "__init__"),

@@ -291,7 +291,8 @@ class TestSnippet:
         y[..., 1] = 1
         found = diagnose(model, self.X, y, operator=how, verbose=0)
         assert 'Saliency(model, operator="semantic segmentation")' in found.snippet
-        assert "activation=None" in found.snippet
+        # its outputs are logits of each pixel
+        assert 'activation="softmax"' in found.snippet
         self.run(found, model=model, inputs=self.X, targets=y)
 
     def test_of_probabilities_single_outputs_and_several_labels(self, model):

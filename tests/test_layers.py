@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers as kl
+from kinds_models import swin_like
 
 from xplique_forgrad.layers import (
     checkerboard_score,
@@ -276,6 +277,38 @@ def test_heads_and_positions_are_no_pictures(rng):
     assert table["stride"].tolist() == [1, 4] + [1] * (len(table) - 2)
     whole = layerwise_high_frequency(model, inputs, batch_size=5)
     np.testing.assert_allclose(table["mean"], whole["mean"], atol=1e-4)
+
+
+@pytest.mark.parametrize(("sizes", "window"), [((16, 24), 2), ((16, 16), 4)])
+def test_merged_patches_and_windows(rng, sizes, window):
+    """
+    Tokens lie on the grid of the patches, and on half of it once these are merged, two by two.
+
+    Windows of the grid are none of these, though in the second case 16 tokens make a window, and
+    a merged grid.
+    """
+    model = swin_like(*sizes, window=window)
+    inputs = rng.random((3, *sizes, 3)).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)
+    table = layerwise_high_frequency(model, inputs, targets).set_index("layer")
+    grids = {name: (row["height"], row["width"]) for name, row in table.iterrows()}
+    patches, merged = (sizes[0] // 2, sizes[1] // 2), (sizes[0] // 4, sizes[1] // 4)
+    for name in ("patches", "shifted_norm", "shifted_add"):
+        assert grids[name] == patches
+    for name in ("merging", "windows_norm", "windows_add", "norm"):
+        assert grids[name] == merged
+    assert set(grids.values()) == {sizes, patches, merged}
+    assert "shifted_attention" not in grids
+
+    below = keras.Model(model.input, model.get_layer("merging").output)
+    tokens = tf.constant(below(inputs))
+    above = keras.Model(model.get_layer("merging").output, model.output)
+    with tf.GradientTape() as tape:
+        tape.watch(tokens)
+        score = tf.reduce_sum(above(tokens) * targets)
+    pictures = np.moveaxis(tape.gradient(score, tokens).numpy(), -1, 1).reshape(-1, *merged)
+    expected = high_frequency_power(pictures).mean()
+    assert table.loc["merging", "mean"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_cropping_and_padding_do_not_downsample(rng):

@@ -263,7 +263,7 @@ def test_bad_arguments(pictures, changes, error, message):
 
 def test_other_inputs_than_images(rng):
     rows = rng.standard_normal((2, 7)).astype(np.float32)
-    with pytest.raises(ValueError, match=r"\('N', 7\); give images"):
+    with pytest.raises(ValueError, match=r"\(N, 7\); give images"):
         taylor_residual(quadratic_model((7,)), rows, second_class(2), sigmas=[3.0], radii=[1.0])
 
 

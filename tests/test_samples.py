@@ -1,5 +1,7 @@
 """Samples in memory and from datasets."""
 
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from xplique.attributions import Saliency
 
 from xplique_forgrad import Deletion, SigmaOptimizer
 from xplique_forgrad._models import weights_checksum
-from xplique_forgrad._samples import make_samples
+from xplique_forgrad._samples import StreamSamples, make_samples
 from xplique_forgrad.layers import diagnose
 
 
@@ -136,3 +138,38 @@ def test_the_checksum_follows_the_weights(classifier):
     weight.assign(value)
     assert changed != before == weights_checksum(classifier)
     assert weights_checksum(lambda x: x) is None
+
+
+@pytest.mark.parametrize("is_batched", [False, True])
+def test_videos_for_a_model_of_unknown_inputs_are_told_from_batches_of_images(rng, is_batched):
+    videos, targets = rng.normal(size=(5, 4, 6, 7, 3)), np.eye(5, 2)
+    dataset = tf.data.Dataset.from_tensor_slices((videos, targets))
+    dataset = dataset.batch(2).prefetch(1) if is_batched else dataset
+    samples = make_samples(dataset, None, lambda inputs: inputs)
+    assert len(samples) == 5
+    assert samples.shape == (4, 6, 7, 3)
+
+
+def test_a_search_holds_no_more_than_some_batches(rng, monkeypatch):
+    inputs = rng.normal(size=(400, 6, 6, 3)).astype(np.float32)
+    targets = np.eye(2, dtype=np.float32)[rng.integers(2, size=400)]
+    layers = [keras.Input((6, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    nb_alive, read = [], StreamSamples.batches
+
+    def watched(self, *arguments):
+        seen = []
+        for batch in read(self, *arguments):
+            seen.append(weakref.ref(batch.inputs))
+            nb_alive.append(sum(one() is not None for one in seen))
+            yield batch
+
+    monkeypatch.setattr(StreamSamples, "batches", watched)
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(32)
+    model = keras.Sequential(layers)
+    optimizer = SigmaOptimizer(
+        Saliency(model), sigmas=[1], strategy="exhaustive", steps=2, activation="softmax"
+    )
+    assert optimizer.search(dataset, verbose=0).scores.shape[1] == len(inputs)
+    # to know the samples, to score them, and for the control: each in several batches
+    assert len(nb_alive) > 12
+    assert max(nb_alive) <= 2

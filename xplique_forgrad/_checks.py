@@ -26,3 +26,8 @@ def check_count(name: str, value: object) -> None:
     """Raise a ValueError unless the value is an integer of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{name}` is {value!r}; give an integer of 1 or more.")
+
+
+def batch_shape(sizes: Sequence[object]) -> str:
+    """The shape of a batch of such samples, in words: (N, 24, 40)."""
+    return f"({', '.join(map(str, ('N', *sizes)))}{'' if sizes else ','})"

@@ -4,7 +4,7 @@ The score of the targets as a function that can be differentiated, and what its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import keras
@@ -13,10 +13,20 @@ import numpy.typing as npt
 import tensorflow as tf
 from xplique.commons.operators_operations import Tasks, get_inference_function
 
-from ._models import check_has_inputs, input_shape, last_activation
+from ._checks import batch_shape
+from ._models import (
+    check_has_inputs,
+    check_input,
+    check_is_wrapped,
+    check_one_output,
+    input_shape,
+    last_activation,
+    torch_module,
+)
 from ._notices import notify
 from ._ranges import check_range
-from ._samples import Samples, check_one_hot, first_batch, make_samples
+from ._samples import Samples, first_batch, make_samples
+from ._tasks import check_is_operator, check_samples
 
 # what public functions take: inputs (N, ...) or a dataset with targets, and targets or None
 Inputs: TypeAlias = npt.ArrayLike | tf.Tensor | tf.data.Dataset
@@ -29,13 +39,14 @@ Scorer = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 def check_differentiable(model: object) -> None:
     """Raise a TypeError unless the model is one of Keras, and a ValueError unless it is built."""
+    check_is_wrapped(model)
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"`model` is a {type(model).__name__}; give a keras.Model. The gradients of a plain "
             "callable (a function, a model of another library) are not known."
         )
     check_has_inputs(model)
-    if not model.built:
+    if not model.built and torch_module(model) is None:
         raise ValueError(
             f"The model {model.name!r} is not built, so it has no weights yet; call it once on a "
             "batch of inputs."
@@ -64,7 +75,7 @@ def make_scorer(model: keras.Model, operator: Operator = None) -> Scorer:
 
 
 def make_gradient(scorer: Scorer, samples: Samples) -> Scorer:
-    """The gradient of the scores with respect to the inputs, as a graph for any batch of them."""
+    """The gradient of the scores with respect to the inputs, for any batch of them."""
 
     def gradient(inputs, targets):
         with tf.GradientTape() as tape:
@@ -73,7 +84,15 @@ def make_gradient(scorer: Scorer, samples: Samples) -> Scorer:
         return tape.gradient(scores, inputs)
 
     specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
-    return tf.function(gradient).get_concrete_function(*specs)
+    return as_graph(gradient, specs)
+
+
+def as_graph(function: Callable, specs: Sequence[tf.TensorSpec]) -> Callable:
+    """The function as a graph; as it is where the model runs another library, and is none."""
+    try:
+        return tf.function(function).get_concrete_function(*specs)
+    except Exception:  # a model may call anything
+        return function
 
 
 def differentiable_samples(
@@ -105,29 +124,14 @@ def checked_samples(
     Targets of None stand for the class that the model predicts, one-hot.
     """
     check_differentiable(model)
-    _check_ends(model, operator)
+    check_input(model)
+    check_is_operator(operator)
+    if operator is None:
+        check_one_output(model)
     samples = make_samples(inputs, targets, model)
     _check_sizes(samples.shape, input_shape(model))
-    if operator is None:
-        check_one_hot(samples.probe[1].shape[1:], model)
+    check_samples(samples, model, operator)
     return samples
-
-
-def _check_ends(model: keras.Model, operator: Operator) -> None:
-    """Raise a ValueError unless there is one input, and one output or an operator to choose."""
-    nb_inputs = len(getattr(model, "inputs", None) or [None])
-    if nb_inputs != 1:
-        raise ValueError(
-            f"The model {model.name!r} has {nb_inputs} inputs; give a model of images alone, for "
-            "instance keras.Model(image, model([image, constant]))."
-        )
-    nb_outputs = len(getattr(model, "outputs", None) or [None])
-    if operator is None and nb_outputs != 1:
-        raise ValueError(
-            f"The model {model.name!r} has {nb_outputs} outputs; say what to explain by an "
-            "operator, such as operator=lambda model, x, y: tf.reduce_sum(model(x)[0] * y, -1), or "
-            "give keras.Model(model.inputs, model.outputs[0])."
-        )
 
 
 def _check_sizes(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> None:
@@ -139,7 +143,8 @@ def _check_sizes(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) 
     )
     if not fits:
         raise ValueError(
-            f"The inputs have shape {('N', *shape)} and the model wants {('N', *wanted[1:])}."
+            f"The inputs have shape {batch_shape(shape)} and the model wants "
+            f"{batch_shape(wanted[1:])}."
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 
-from ._models import check_has_inputs, input_shape, predicted_targets
+from ._checks import batch_shape
+from ._models import check_input, input_shape, output_shape, predicted_targets
 
 # values that stand beside each sample, from the positions and inputs of a batch
 PerSample = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -78,7 +79,7 @@ def make_samples(inputs: Any, targets: Any = None, model: Any = None) -> Samples
     """
     if isinstance(inputs, (ArraySamples, StreamSamples)):
         return inputs
-    check_has_inputs(model)
+    check_input(model)
     if isinstance(inputs, tf.data.Dataset):
         return StreamSamples(inputs, targets, model)
     inputs = np.asarray(inputs)
@@ -108,7 +109,7 @@ class ArraySamples(Samples):
 
     def __init__(self, inputs: Any, targets: Any, has_labels: bool = True):
         self.has_labels = has_labels
-        self.inputs, self.targets = np.asarray(inputs), np.asarray(targets)
+        self.inputs, self.targets = np.asarray(inputs), _targets_array(targets)
         check_pairs(self.inputs.shape, self.targets.shape)
         self.known_length = len(self.inputs)
         self.probe = _float32(self.inputs[:1]), _float32(self.targets[:1])
@@ -261,6 +262,10 @@ def is_batched(inputs: tf.TensorShape, targets: tf.TensorShape | None, model: An
     wanted = input_shape(model)
     if wanted is not None:
         return inputs.rank == len(wanted)
+    if targets is not None and targets.rank and inputs.rank:
+        sizes = {inputs[0], targets[0]}
+        if None not in sizes and len(sizes) > 1:
+            return False
     if inputs.rank > 3 or targets is None:
         return inputs.rank > 3
     # a model of unknown inputs: one-hot targets in batches have the length of the inputs
@@ -310,7 +315,7 @@ def check_batch(shape: tuple[int | None, ...], model: Any) -> None:
     if abs(len(shape) - len(wanted)) > 1 or longer[-1] != 1 or is_single:
         advice = "; a single input goes as inputs[None], and its target as targets[None]."
         raise ValueError(
-            f"The inputs have shape {shape} and the model wants {('N', *wanted[1:])}"
+            f"The inputs have shape {shape} and the model wants {batch_shape(wanted[1:])}"
             + (advice if len(shape) == len(wanted) - 1 else ".")
         )
 
@@ -333,13 +338,19 @@ def check_one_hot(found: tuple[int | None, ...], model: Any) -> None:
             "`targets` hold one number per input; give one-hot targets of shape "
             "(N, output_size), for instance tf.one_hot(labels, nb_classes)."
         )
-    outputs: Any = getattr(model, "output_shape", None)
+    outputs = output_shape(model)
     is_known = isinstance(outputs, tuple) and None not in (*outputs[1:], *found)
     if is_known and outputs[1:] != found:
+        has_classes = len(outputs) == 2
+        advice = (
+            "give one-hot targets of the same shape, for instance tf.one_hot(labels, nb_classes)."
+            if has_classes
+            else "say what to explain by `operator=`, for instance 'object detection' or 'semantic "
+            "segmentation'."
+        )
         raise ValueError(
-            f"`targets` have shape {('N', *found)} and the model's outputs "
-            f"{('N', *outputs[1:])}; give one-hot targets of the same shape, for instance "
-            "tf.one_hot(labels, nb_classes)."
+            f"`targets` have shape {batch_shape(found)} and the model's outputs "
+            f"{batch_shape(outputs[1:])}; {advice}"
         )
 
 
@@ -350,6 +361,16 @@ def _checksums(samples: Samples) -> np.ndarray:
         for pair in zip(inputs, targets)
     ]
     return np.array(found, np.uint32)
+
+
+def _targets_array(targets: Any) -> np.ndarray:
+    try:
+        return np.asarray(targets)
+    except ValueError as error:
+        raise ValueError(
+            "`targets` are of several shapes; give one array (N, ...). Where images have several "
+            "boxes each, fill up with rows of zeros."
+        ) from error
 
 
 def _float32(values: Any) -> np.ndarray:

@@ -12,12 +12,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 from xplique.attributions.base import BlackBoxExplainer
-from xplique.commons.operators_operations import get_inference_function
+from xplique.commons.callable_operations import predictions_one_hot_callable
 
 from ._checks import check_choice
-from ._models import check_has_inputs, predicted_targets
+from ._explainers import check_explains, unwrapped
+from ._models import predicted_targets
 from ._ranges import check_range
-from ._samples import check_batch, check_one_hot, check_pairs, unbatched
+from ._samples import check_batch, check_pairs, unbatched
+from ._tasks import check_targets, check_values, task_of
 from .filtering import forgrad
 from .filtering._checks import (
     BORDERS,
@@ -118,7 +120,8 @@ class FORGrad(BlackBoxExplainer):
             Dataset, Tensor or Array of images (N, H, W, C) or time series (N, T, W). A dataset
             gives pairs of inputs and targets, one by one or in batches.
         targets
-            Tensor or Array, one-hot encoding of the output to explain, of shape (N, output_size).
+            Tensor or Array, one-hot encoding of the output to explain, of shape (N, output_size),
+            or what the operator of the explainer takes, such as masks (N, H, W, classes).
             None for the class that the model predicts, and with a dataset, which brings its own.
 
         Returns
@@ -133,7 +136,7 @@ class FORGrad(BlackBoxExplainer):
             targets and no classes to predict, and as `forgrad` does.
         """
         model = getattr(self.explainer, "model", None)
-        check_has_inputs(model)
+        check_explains(self)
         is_stream = isinstance(inputs, tf.data.Dataset)
         if is_stream:
             inputs = unbatched(inputs, targets, model)
@@ -176,19 +179,25 @@ class FORGrad(BlackBoxExplainer):
         return self.explain(inputs, labels)
 
     def _check_targets(self, shape: tuple[int | None, ...], inputs: Any, targets: Any) -> None:
-        """Raise a ValueError unless each input has a one-hot target; operators take any other."""
+        """Raise a ValueError unless each input has a target, of the kind that is explained."""
         model = getattr(self.explainer, "model", None)
-        inference = getattr(self.explainer, "inference_function", None)
-        if inference is None or inference is not get_inference_function(model)[0]:
+        # of a model that is no graph, Xplique has a function of its own
+        operator = getattr(self.explainer, "inference_function", None)
+        if operator is None:
             return
+        if operator is predictions_one_hot_callable:
+            operator = None
         if targets is None:
             found = inputs.element_spec[1].shape
             if found.rank is not None:
-                check_one_hot(tuple(found), model)
-        else:
-            found = tuple(np.shape(targets))
+                check_targets(tuple(found), model, operator)
+            return
+        found = tuple(np.shape(targets))
+        if task_of(operator) is not None:
             check_pairs(shape, found)
-            check_one_hot(found[1:], model)
+        check_targets(found[1:], model, operator)
+        if not tf.is_symbolic_tensor(targets):
+            check_values(targets, np.arange(len(targets)), operator)
 
     def _axes_of(self, shape: tuple[int | None, ...]) -> tuple[int, ...]:
         rank = len(shape)
@@ -240,9 +249,10 @@ class FORGrad(BlackBoxExplainer):
         public = [known for known in dir(self) if not known.startswith("_")]
         close = difflib.get_close_matches(name, public)
         question = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+        wrapped = type(unwrapped(self)).__name__
         return (
-            f"Neither FORGrad nor the {_innermost(self).__name__} in it has an attribute {name!r} "
-            f"to set{question} Its own are {', '.join(_OWN)}; any other must be one that the "
+            f"Neither FORGrad nor the {wrapped} in it has an attribute {name!r} to set{question} "
+            f"Its own are {', '.join(_OWN)}; any other must be one that the "
             "wrapped explainer has already, such as model or batch_size."
         )
 
@@ -260,10 +270,3 @@ def _first_of(inputs: Any) -> Any:
     if isinstance(inputs, tf.data.Dataset):
         return [read for read, _ in inputs.take(1)]
     return inputs[:32]
-
-
-def _innermost(explainer: object) -> type:
-    """Class of the explainer that is not a FORGrad itself."""
-    while isinstance(explainer, FORGrad):
-        explainer = explainer.explainer
-    return type(explainer)

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ._checks import check_choice, check_count, check_seed
+from ._checks import batch_shape, check_choice, check_count, check_seed
 from ._notices import notify
 
 _NO_IMAGE = "no image that Pillow can read"
@@ -176,7 +176,7 @@ class Preprocessing:
         pixels = np.array(pictures, np.float32)
         if pixels.shape[1:] != self._shape:
             raise ValueError(
-                f"Pictures have shape {pixels.shape} instead of {('N', *self._shape)}; "
+                f"Pictures have shape {pixels.shape} instead of {batch_shape(self._shape)}; "
                 "make them with Preprocessing.pictures."
             )
         if self.function is None:

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
 
-from ._checks import check_choice, check_count, check_seed
+from ._checks import batch_shape, check_choice, check_count, check_seed
 from ._gradients import (
     Inputs,
     Operator,
     Scorer,
     Targets,
+    as_graph,
     check_finite_inputs,
     differentiable_samples,
     make_gradient,
@@ -163,7 +164,7 @@ def taylor_residual(
     Parameters
     ----------
     model
-        A Keras model, run at inference.
+        A Keras model, run at inference, or a `TorchWrapper` of Xplique.
     inputs
         Images of shape (N, H, W, C), or a tf.data.Dataset of pairs (inputs, targets).
     targets
@@ -212,7 +213,8 @@ def taylor_residual(
     samples = differentiable_samples(model, inputs, targets, operator)
     if len(samples.shape) != 3:
         raise ValueError(
-            f"The inputs have shape {('N', *samples.shape)}; give images of shape (N, H, W, C)."
+            f"The inputs have shape "
+            f"{batch_shape(samples.shape)}; give images of shape (N, H, W, C)."
         )
     check_choice("window", window, WINDOWS)
     check_seed(seed)
@@ -251,24 +253,14 @@ def taylor_residual(
 def _make_graphs(
     scorer: Scorer, samples: Samples, nb_samples: int
 ) -> tuple[Callable[..., tf.Tensor], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
-    """Graphs of the directions of an image, and of what these do to scores and to gradients."""
+    """Functions for the directions of an image, and what these do to scores and to gradients."""
     shape, label_shape = (part.shape[1:] for part in samples.probe)
 
-    @tf.function(input_signature=[tf.TensorSpec([2], tf.int64)])
     def draw(seed):
         # one generator for all devices
         normal = tf.random.stateless_normal([nb_samples, *shape], seed, alg="philox")
         return normal / tf.sqrt(tf.reduce_sum(tf.square(normal), axis=[1, 2, 3], keepdims=True))
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec(shape),
-            tf.TensorSpec(label_shape),
-            tf.TensorSpec([None, *shape]),
-            tf.TensorSpec([None, *shape]),
-            tf.TensorSpec([None]),
-        ]
-    )
     def compare(image, label, maps, directions, radii):
         nb_rows = tf.shape(directions)[0]
         labels = tf.repeat(label[tf.newaxis], 1 + nb_rows, axis=0)
@@ -285,7 +277,11 @@ def _make_graphs(
         ]
         return changes, tf.matmul(*flat, transpose_b=True)
 
-    return draw.get_concrete_function(), compare.get_concrete_function()
+    sizes = [shape, label_shape, [None, *shape], [None, *shape], [None]]
+    return (
+        as_graph(draw, [tf.TensorSpec([2], tf.int64)]),
+        as_graph(compare, [tf.TensorSpec(size) for size in sizes]),
+    )
 
 
 def _chunks(directions: tf.Tensor, size: int) -> list[tf.Tensor]:

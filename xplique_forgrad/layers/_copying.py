@@ -14,6 +14,7 @@ import numpy as np
 from keras.src.models.functional import Functional  # Keras exports no public name of it
 
 from .._gradients import check_differentiable
+from ._watch import check_has_layers
 
 # gives of a layer, its path and the names taken in its model: its copy, and what follows it there
 CopyLayer = Callable[[keras.Operation, str, set[str]], Sequence[keras.Operation]]
@@ -24,6 +25,7 @@ def copy_model(
 ) -> tuple[keras.Model, list[tuple[str, keras.Operation, keras.Operation]]]:
     """A copy that is not compiled, with the path, original and copy of each of its layers."""
     check_differentiable(model)
+    check_has_layers(model)
     if not _is_graph(model):
         raise ValueError(
             f"The model {model.name!r} is subclassed ({type(model).__name__}): what its `call` "

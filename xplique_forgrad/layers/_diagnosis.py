@@ -48,7 +48,7 @@ from ._layerwise import (
 from ._snippet import Scoring, make_scoring, snippet
 from ._summary import ENOUGH, html_of, kinds, text_of
 from ._surgery import PredictionChange, Surgery, replace_downsampling
-from ._watch import INPUT, Place
+from ._watch import INPUT, Place, check_has_layers
 
 
 @dataclass(frozen=True)
@@ -297,6 +297,7 @@ def diagnose(
     is_number = isinstance(noise, numbers.Real) and not isinstance(noise, bool)
     if not is_number or not 0 < noise < np.inf:
         raise ValueError(f"`noise` is {noise!r}; give a positive number, such as 0.2.")
+    check_has_layers(model)
     samples = differentiable_samples(model, inputs, targets, operator).in_memory()
     deviation = float(noise) * float(np.ptp(samples.inputs))
     if not deviation:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
 
-from .._checks import check_choice, check_count
+from .._checks import batch_shape, check_choice, check_count
 from .._gradients import (
     Inputs,
     Operator,
@@ -33,7 +33,7 @@ from ..spectrum import (
     high_frequency_power,
     mean_absolute_laplacian,
 )
-from ._watch import INPUT, Layers, Place, Visitor, Visits, named_layers
+from ._watch import INPUT, Layers, Place, Visitor, Visits, check_has_layers, named_layers
 
 # takes maps (M, H, W) to numbers (M,)
 Measure = Callable[[tf.Tensor], np.ndarray]
@@ -167,6 +167,7 @@ def layerwise_high_frequency(
         found = channel_values(measure, place, gradient, rectify)
         values.setdefault(place.name, []).append(found)
 
+    check_has_layers(model)
     samples = differentiable_samples(model, inputs, targets, operator)
     places = visit_all(model, samples, layers, visit, operator, batch_size)
     table = layer_table(places, values)
@@ -248,6 +249,7 @@ def mean_gradient_after(
         means = tf.reduce_mean(kept, axis=-1).numpy()
         total, nb_images = total + means.sum(axis=0), nb_images + len(means)
 
+    check_has_layers(model)
     samples = differentiable_samples(model, inputs, targets, operator)
     places = visit_all(model, samples, layer, visit, operator, batch_size, ["input"])
     if len(places) != 2:
@@ -359,8 +361,9 @@ def visit_all(
     """
     if len(samples.shape) != 3:
         raise ValueError(
-            f"The inputs have shape {('N', *samples.shape)}; layers are analysed for images, "
-            "(N, H, W, C)."
+            f"The inputs have shape {batch_shape(samples.shape)}; layers are analysed for images "
+            "(N, H, W, C). Maps of series, volumes and videos are filtered without: "
+            "SigmaOptimizer(explainer, axes=...) finds their cutoff."
         )
     check_count("batch_size", batch_size)
     chosen = named_layers(model, layers)
@@ -368,7 +371,8 @@ def visit_all(
         if getattr(layer, "data_format", None) == "channels_first":
             raise ValueError(
                 f"The layer {path!r} has its channels first; layers are analysed with channels "
-                "last, (N, H, W, C)."
+                "last, (N, H, W, C). Build the model with data_format='channels_last': kernels of "
+                "convolutions are the same."
             )
     visits = Visits(model, make_scorer(model, operator), samples, chosen, visit, sides)
     places = visits.places

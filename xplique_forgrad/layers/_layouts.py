@@ -27,7 +27,8 @@ class Layouts:
     """
     How the tensors of a model hold pictures of its image.
 
-    The pictures that were met tell how the tokens that come later are laid out.
+    The pictures that were met tell how the tokens that come later are laid out: on the grid of one
+    of them, or on half of the last one's.
     """
 
     def __init__(self, image: Grid):
@@ -56,7 +57,7 @@ class Layouts:
     def _of_tokens(self, nb_tokens: int, nb_channels: int) -> Layout | None:
         if nb_channels == 1:
             return None
-        found = self._as_a_picture_before(nb_tokens)
+        found = self._as_a_picture_before(nb_tokens) or self._as_merged_patches(nb_tokens)
         # a square only where no picture of the patches was met
         if found is None and all(grid == self._image for grid in self._pictures):
             found = _as_a_square(nb_tokens)
@@ -67,6 +68,15 @@ class Layouts:
             for grid in self._pictures[::-1]:
                 if grid[0] * grid[1] == nb_tokens - nb_prefix:
                     return Layout(grid, nb_prefix)
+        return None
+
+    def _as_merged_patches(self, nb_tokens: int) -> Layout | None:
+        """Two by two tokens of the last picture were put together, as Swin does."""
+        for height, width in self._pictures[-1:]:
+            merged = math.ceil(height / 2), math.ceil(width / 2)
+            if min(merged) > 1 and merged[0] * merged[1] == nb_tokens:
+                self._pictures.append(merged)
+                return Layout(merged)
         return None
 
 

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from xplique.commons.operators_operations import Tasks, predictions_operator
+from xplique.commons.operators_operations import Tasks
 
 from .._gradients import Operator
 from .._models import are_class_logits, call_model, kind_of_outputs
 from .._samples import ArraySamples
+from .._tasks import CLASSIFICATION, SEGMENTATION, task_of
 
 
 class Scoring(NamedTuple):
@@ -24,7 +25,8 @@ class Scoring(NamedTuple):
     ----------
     activation
         "softmax" to put on logits of classes, "sigmoid" where targets name several classes or none;
-        None for outputs that are probabilities, for a single one, and where an operator scores.
+        None for outputs that are probabilities, for a single one, and where an operator scores
+        other things than classes.
     baseline_mode
         What removed pixels become: the mean of the inputs, in their own units.
     operator
@@ -86,13 +88,19 @@ def snippet(scoring: Scoring, sigmas: list[float]) -> str:
 
 def _activation(model: keras.Model, samples: ArraySamples, operator: Operator) -> str | None:
     """What turns the outputs into probabilities."""
-    is_task_of_classes = operator is predictions_operator or operator == "classification"
-    if not (operator is None or is_task_of_classes):
+    ranks = {CLASSIFICATION: 2, SEGMENTATION: 4}
+    task = task_of(operator)
+    if task not in ranks:
         return None
     outputs = np.asarray(call_model(model, samples.probe[0]))
-    if outputs.ndim != 2:
+    if outputs.ndim != ranks[task]:
         return None
-    targets = samples.targets
+    outputs, targets = (
+        values.reshape(-1, values.shape[-1]) for values in (outputs, samples.targets)
+    )
+    if task == SEGMENTATION:
+        # pixels beyond the zones name no class
+        targets = targets[targets.any(axis=-1)]
     if not are_class_logits(kind_of_outputs(model, outputs), outputs, targets):
         return None
     return "softmax" if np.all(targets.sum(axis=-1) == 1) else "sigmoid"

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from .._checks import check_choice, check_count, check_seed
+from .._checks import batch_shape, check_choice, check_count, check_seed
 from .._gradients import Inputs, Targets, checked_samples
 from .._notices import notify
 from ._blur import BlurPooling2D
@@ -414,7 +414,8 @@ def _predicted_classes(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     outputs = np.asarray(model(inputs, training=False), np.float32)
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
-            f"The model {model.name!r} gives outputs of shape {('N', *outputs.shape[1:])}, which "
+            f"The model {model.name!r} gives outputs of shape "
+            f"{batch_shape(outputs.shape[1:])}, which "
             "name no predicted class; compare models of outputs (N, nb_classes)."
         )
     if np.isnan(outputs).any():

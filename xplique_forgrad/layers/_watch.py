@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._gradients import Scorer
+from .._models import torch_module
 from .._samples import Samples
 from ._layouts import Grid, Layouts
 
@@ -66,6 +67,17 @@ class Place:
 
 # looks at the gradient (B, H, W, C) that reaches a place
 Visitor = Callable[[Place, tf.Tensor], None]
+
+
+def check_has_layers(model: object) -> None:
+    """Raise a TypeError if the layers of the model are not those of Keras."""
+    if torch_module(model) is not None:
+        raise TypeError(
+            f"The model is a {type(model).__name__}: its layers are those of PyTorch, and only "
+            "layers of Keras can be looked at or copied. Build the network in Keras with the same "
+            "weights for that; FORGrad, the metrics, SigmaOptimizer and taylor_residual take it "
+            "as it is."
+        )
 
 
 def spatial_layers(model: keras.Model) -> dict[str, keras.Layer]:

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._models import call_model, check_has_inputs, kind_of_outputs
+from .._models import call_model, check_input, kind_of_outputs
 from .._ranges import expected_range
 from ..images import Preprocessing
 from ._imagenet import imagenet_classes, load_imagenet
@@ -145,7 +145,7 @@ def _found(model: Any, weights: Any, nb_classes: int, preprocessing: Any) -> Net
 
 def _of_model(model: keras.Model, preprocessing: Any, crop_fraction: float = 1.0) -> Network:
     """A network of a Keras model, without its softmax if that can be had."""
-    check_has_inputs(model)
+    check_input(model)
     if preprocessing is None:
         if expected_range(model) != (0.0, 255.0):
             raise ValueError(
