@@ -341,3 +341,35 @@ def test_slices_cover_a_range(size, most):
     assert functools.reduce(operator.iadd, parts, []) == list(range(size))
     assert all(0 < len(part) <= most for part in parts)
     assert not parts or max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_xla_compiles_a_few_sizes_and_gives_the_same_scores(classifier, images):
+    inputs, targets, masks = images
+    options = {"activation": "softmax", "steps": 3, "batch_size": 8}
+    plain = Faithfulness(classifier, inputs, targets, **options)
+    compiled = Faithfulness(classifier, inputs, targets, jit_compile=True, **options)
+    np.testing.assert_allclose(
+        compiled.evaluate_per_image(masks), plain.evaluate_per_image(masks), atol=1e-5
+    )
+
+
+def test_what_xla_does_not_compile_is_refused(classifier, images):
+    inputs, targets, masks = images
+
+    class OfNumPy(keras.layers.Layer):
+        def call(self, values):
+            return tf.ensure_shape(
+                tf.numpy_function(lambda x: x, [values], tf.float32), values.shape
+            )
+
+    model = keras.Model(classifier.inputs, classifier(OfNumPy()(classifier.inputs[0])))
+    with pytest.raises(ValueError, match="XLA does not compile the model.*PyFunc"):
+        Insertion(model, inputs, targets, jit_compile=True).evaluate(masks)
+
+    def operator(model, inputs, targets):
+        return np.sum(model(inputs).numpy() * targets, axis=-1)
+
+    with pytest.raises(ValueError, match="is no graph of TensorFlow"):
+        Insertion(classifier, inputs, targets, jit_compile=True, operator=operator).evaluate(masks)
+    with pytest.raises(ValueError, match="`jit_compile` is 'yes'"):
+        Insertion(classifier, inputs, targets, jit_compile="yes")

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from .._checks import batch_shape
 from ._steps import levels_dtype
 
 
@@ -37,7 +38,8 @@ class Cells:
             return
         if len(shape) != 3:
             raise ValueError(
-                f"`patch_size` is {patch_size}, and the inputs have shape {('N', *shape)}; patches "
+                f"`patch_size` is {patch_size}, and the inputs have shape "
+                f"{batch_shape(shape)}; patches "
                 "are for images (N, H, W, C). Leave `patch_size` at 1."
             )
         if patch_size > max(self.sizes):

@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from xplique.commons.operators_operations import get_inference_function
 from xplique.metrics.base import ExplanationMetric
 
-from .._samples import Batch, check_one_hot, make_samples
+from .._models import in_float32, other_precision
+from .._samples import Batch, make_samples
+from .._tasks import check_samples
+from ._explained import Explainer, explained_batches
 from ._options import ScoringOptions
 from ._outputs import check_scores
 from ._scorer import AUTOMATIC, Scorer
@@ -52,15 +56,17 @@ class PerImageMetric(ExplanationMetric):
 
     def __init__(self, model: Callable, inputs: Any, targets: Any, scoring: ScoringOptions):
         samples = make_samples(inputs, targets, model)
-        if scoring.operator is None:
-            check_one_hot(samples.probe[1].shape[1:], model)
+        check_samples(samples, model, scoring.operator)
         # the first sample is enough for Xplique's constructor, which wants arrays
         super().__init__(
-            model,
+            in_float32(model) if other_precision(model) else model,
             *samples.probe,
             batch_size=scoring.batch_size,
             operator=scoring.operator,
             activation=scoring.activation,
+        )
+        self.inference_function, self.batch_inference_function = get_inference_function(
+            model, scoring.operator
         )
         self.inputs, self.targets = inputs, targets
         self.baseline_mode = scoring.baseline_mode
@@ -122,7 +128,9 @@ class PerImageMetric(ExplanationMetric):
         """Scores (K, B) of K maps of each sample, as `parts` gives them: an `Objective`."""
         return self.parts(batch, maps, steps)[self.name][0]
 
-    def evaluate_per_image(self, explanations: tf.Tensor | np.ndarray) -> np.ndarray:
+    def evaluate_per_image(
+        self, explanations: tf.Tensor | np.ndarray | tf.data.Dataset | Explainer
+    ) -> np.ndarray:
         """
         Score of each explanation.
 
@@ -131,7 +139,9 @@ class PerImageMetric(ExplanationMetric):
         explanations
             One explanation per input, of shape (N, H, W) or (N, H, W, C) for images, (N, T, W) for
             time series and (N, W) for tabular data. Deletion and Insertion average channels,
-            MuFidelity sums them.
+            MuFidelity sums them. For more than memory holds: a `np.memmap`; a dataset of them,
+            batched or not, in the order of the inputs; or an explainer, such as
+            `FORGrad(Saliency(model))`, which explains each batch of inputs when it is scored.
 
         Returns
         -------
@@ -142,6 +152,8 @@ class PerImageMetric(ExplanationMetric):
         ------
         ValueError
             If the explanations are not as many or as large as the inputs, or hold NaN.
+        TypeError
+            If they are no real numbers, or an explainer is a class.
         """
         found = [
             self.parts(batch, part[np.newaxis])[self.name][0, 0]
@@ -149,14 +161,15 @@ class PerImageMetric(ExplanationMetric):
         ]
         return np.concatenate(found)
 
-    def evaluate(self, explanations: tf.Tensor | np.ndarray) -> float:
+    def evaluate(self, explanations: tf.Tensor | np.ndarray | tf.data.Dataset | Explainer) -> float:
         """
         Mean score of the explanations over the images.
 
         Parameters
         ----------
         explanations
-            One explanation per input, of shape (N, ...).
+            One explanation per input, of shape (N, ...), or what gives them, as
+            `evaluate_per_image` takes it.
 
         Returns
         -------
@@ -166,34 +179,12 @@ class PerImageMetric(ExplanationMetric):
         return float(np.mean(self.evaluate_per_image(explanations), dtype=np.float64))
 
     def _explained_batches(self, explanations: Any) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Batches of samples with their explanations."""
-        explanations = checked_array(explanations)
+        """Batches of samples with their explanations, as `evaluate_per_image` takes them."""
         self.are_probabilities()
-        samples, nb_read = self.samples, 0
-        batches = samples.batches(min(self.scorer.nb_rows, AUTOMATIC))
-        if samples.known_length not in (None, len(explanations)):
-            batches = iter(())
-        for batch in batches:
-            part = explanations[nb_read : nb_read + len(batch.positions)]
-            nb_read += len(batch.positions)
-            if len(part) < len(batch.positions):
-                break
-            yield batch, part
-        if nb_read != len(explanations):
-            raise ValueError(
-                f"There are {len(explanations)} explanations for {len(samples)} inputs; give one "
-                "per input, in the same order."
-            )
-
-
-def checked_array(explanations: Any) -> np.ndarray:
-    """The explanations as an array of a dtype of NumPy's own, whose order of ties is Xplique's."""
-    values = np.asarray(explanations)
-    if values.dtype == tf.bfloat16.as_numpy_dtype:
-        return values.astype(np.float32)
-    if values.dtype.kind not in "fiub":
-        raise TypeError(f"The explanations have dtype {values.dtype}; give real numbers.")
-    return values
+        size = min(self.scorer.nb_rows, AUTOMATIC)
+        for batch, maps in explained_batches(explanations, self.samples, size):
+            self.scorer.replicas.check_same("inputs, targets or explanations", *batch[1:], maps)
+            yield batch, maps
 
 
 def check_no_nan(flat: np.ndarray, positions: np.ndarray) -> None:
