@@ -9,9 +9,14 @@ if not glob("/dev/nvidia[0-9]*"):
 import matplotlib
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import settings
 
 matplotlib.use("agg")
+# two devices for strategies to share, which TensorFlow wants to know before anything runs
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
 
@@ -33,6 +38,12 @@ def images():
     from xplique_forgrad.demo import load_images
 
     return load_images(6, seed=5)
+
+
+@pytest.fixture(scope="session")
+def strategy():
+    """Two replicas, on two logical devices of the processor."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture

@@ -164,3 +164,9 @@ def test_bad_options(options, message):
 def test_videos_are_refused():
     with pytest.raises(ValueError, match="takes images"):
         MuFidelity(lambda x: x, np.zeros((2, 3, 4, 5, 1)), np.eye(2))
+
+
+def test_volumes_and_videos_are_refused(rng):
+    videos, targets = rng.random((2, 3, 4, 5, 1)), np.eye(2)
+    with pytest.raises(ValueError, match=r"\(N, 3, 4, 5, 1\).*MuFidelity takes images"):
+        MuFidelity(lambda inputs: inputs[:, 0, 0, :2, 0], videos, targets).evaluate(videos)

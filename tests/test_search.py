@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import xplique.metrics
+from kinds import samples
+from kinds_images import small_network
 from xplique.attributions import GradientInput, Saliency, SmoothGrad
 
 from xplique_forgrad import Faithfulness, FORGrad, MuFidelity, SigmaOptimizer, forgrad
@@ -648,7 +650,7 @@ def test_bad_calls(model, data):
     with pytest.raises(ValueError, match="60 explanations for 70 inputs"):
         SigmaOptimizer(None, model=model).search(inputs, targets, inputs[:60])
     rows = inputs[:, 0, 0]
-    with pytest.raises(ValueError, match=r"\(70, 3\) and the model wants \('N', 16, 16, 3\)\.$"):
+    with pytest.raises(ValueError, match=r"\(70, 3\) and the model wants \(N, 16, 16, 3\)\.$"):
         SigmaOptimizer(None, model=model).search(rows, targets, rows)
     with pytest.raises(ValueError, match="axes"):
         SigmaOptimizer(None, model=lambda x: x).search(rows, targets, rows)
@@ -656,3 +658,29 @@ def test_bad_calls(model, data):
     bad[33] = np.nan
     with pytest.raises(ValueError, match="explanation of image 33 holds NaN"):
         SigmaOptimizer(None, model=model).search(inputs, targets, bad, verbose=0)
+
+
+def test_maps_on_a_gpu_stay_there_and_score_the_same(monkeypatch):
+    """Where there is no GPU, tensors on the processor are taken for it."""
+    model = small_network((16, 16, 3))
+    inputs, targets = samples(16, 16, 3, number=20)
+    options = {"sigmas": [2, 4], "rectify": ("magnitude", "positive", None), "steps": 4}
+    optimizer = SigmaOptimizer(
+        GradientInput(model), control="other_image", report="mu_fidelity", **options
+    )
+    expected = optimizer.search(inputs, targets, verbose=0)
+    monkeypatch.setattr("xplique_forgrad.search._explaining.is_on_gpu", tf.is_tensor)
+    looked_at = []
+    score = Faithfulness.parts
+    monkeypatch.setattr(
+        Faithfulness,
+        "parts",
+        lambda self, batch, maps, steps=None: (
+            looked_at.append(tf.is_tensor(maps)) or score(self, batch, maps, steps)
+        ),
+    )
+    found = optimizer.search(inputs, targets, verbose=0)
+    assert any(looked_at)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    np.testing.assert_allclose(found.others["mu_fidelity"], expected.others["mu_fidelity"])
+    np.testing.assert_allclose(found.control, expected.control, atol=1e-6, equal_nan=True)

@@ -60,6 +60,9 @@ class SigmaOptimizer(keras.callbacks.Callback):
         drops candidates as paired comparisons rule them out, and judges the winner with all steps
         on a quarter of the images that is held out, see `Race`. "exhaustive" scores every candidate
         on every image, and cross-fits. With fewer than 48 images it is always exhaustive.
+        Or a `tf.distribute.Strategy` such as `MirroredStrategy()`, whose replicas share the passes
+        of a race, see `Deletion`; or both, as ("exhaustive", MirroredStrategy()). The result is
+        that of one device, up to rounding. Explainers that draw noise run on one device.
     report
         Other objectives to report beside it.
     control
@@ -140,7 +143,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
             "faithfulness"
         ),
         sigmas: Sequence[float] | None = None,
-        strategy: str = "racing",
+        strategy: str | tf.distribute.Strategy | tuple = "racing",
         *,
         report: str | Sequence[str] = (),
         control: str | Control | Callable | None = "other_image",
@@ -167,6 +170,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
                 f"The explainer is {explainer!r}; give an explainer of Xplique such as "
                 "Saliency(model), a class of explainers, or None with given explanations."
             )
+        compared, devices = _two_strategies(strategy)
         report = (report,) if isinstance(report, str) else tuple(report)
         check_objective(objective, mode, report)
         check_control(control)
@@ -200,7 +204,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
                 sigmas,
                 window,
                 rectify,
-                strategy=strategy,
+                strategy=compared,
                 tolerance=float(tolerance),
                 z=float(z),
                 refine=bool(refine),
@@ -208,7 +212,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
                 subtract_control=bool(subtract_control),
                 border=border,
             ),
-            ScoringSettings.checked(metric_options, seed),
+            ScoringSettings.checked({**metric_options, "strategy": devices}, seed),
         )
         self.validation_data, self.prefix = validation_data, prefix
         self.every, self.verbose = every, verbose
@@ -276,7 +280,14 @@ class SigmaOptimizer(keras.callbacks.Callback):
     def _prepared(
         self, inputs: Any, targets: Any, explanations: Any, trained: keras.Model | None = None
     ) -> Setup:
-        subject = find_subject(self.explainer, self.scored_model, trained, self.asked.objective)
+        asked = self.asked
+        subject = find_subject(
+            self.explainer,
+            self.scored_model,
+            trained,
+            asked.objective,
+            asked.scoring.scoring.operator,
+        )
         setup = prepare(self.asked, subject, inputs, targets, explanations)
         if explanations is None:
             check_operators(setup, subject)
@@ -335,6 +346,19 @@ class SigmaOptimizer(keras.callbacks.Callback):
         self.history["epoch"].append(epoch)
         self.history["search"].append(search)
         return search.best_sigma or search.settings.full_band, search.best_score
+
+
+def _two_strategies(given: Any) -> tuple[Any, tf.distribute.Strategy | None]:
+    """How to compare candidates, and on which devices, of one of them or a pair of both."""
+    several = given if isinstance(given, (tuple, list)) else (given,)
+    devices = [one for one in several if isinstance(one, tf.distribute.Strategy)]
+    names = [one for one in several if one is not None and one not in devices]
+    if len(devices) > 1 or len(names) > 1:
+        raise ValueError(
+            f"`strategy` is {given!r}; give 'racing' or 'exhaustive', a tf.distribute.Strategy, or "
+            "a pair of one each, such as ('exhaustive', tf.distribute.MirroredStrategy())."
+        )
+    return (*names, "racing")[0], (*devices, None)[0]
 
 
 def _check_validation_data(data: Any) -> None:

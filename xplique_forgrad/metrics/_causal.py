@@ -4,17 +4,21 @@ Deletion, Insertion, and their difference: the model's scores of gradually pertu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from .._checks import batch_shape
 from .._samples import Batch
 from ._cells import Cells
 from ._metric import Parts, PerImageMetric, Steps, check_no_nan
 from ._options import Baseline, CausalOptions, ScoringOptions
+from ._scorer import Item
 from ._steps import areas_under, fullest_batches, levels_and_thresholds, slices
 
 
@@ -42,8 +46,12 @@ class CausalMetric(PerImageMetric):
         operator: Any = None,
         activation: str | None = None,
         patch_size: int = 1,
+        jit_compile: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
     ):
-        scoring = ScoringOptions(batch_size, baseline_mode, operator, activation)
+        scoring = ScoringOptions(
+            batch_size, baseline_mode, operator, activation, jit_compile, strategy
+        )
         self.causal = CausalOptions(steps, max_percentage_perturbed, patch_size)
         super().__init__(model, inputs, targets, scoring)
         self.cells = Cells(self.samples.shape, patch_size)
@@ -81,7 +89,7 @@ class CausalMetric(PerImageMetric):
 
     def options(self) -> dict[str, Any]:
         """What the metric was built with, but model and data."""
-        return {**vars(self.scorer.options), **asdict(self.causal)}
+        return {**self.scorer.options.to_dict(), **asdict(self.causal)}
 
     def nb_rows(self, nb_maps: int, share: float) -> int:
         """Number of perturbed inputs of a sample with so many maps, for a share of the steps."""
@@ -94,7 +102,8 @@ class CausalMetric(PerImageMetric):
         Parameters
         ----------
         explanations
-            One explanation per input, of shape (N, ...).
+            One explanation per input, of shape (N, ...), or what gives them, as
+            `evaluate_per_image` takes it.
 
         Returns
         -------
@@ -113,7 +122,8 @@ class CausalMetric(PerImageMetric):
         ----------
         explanations
             One explanation per input, of shape (N, H, W) or (N, H, W, C) for images, (N, T, W) for
-            time series and (N, W) for tabular data. Channels are averaged.
+            time series and (N, W) for tabular data; or a dataset of them or an explainer, as
+            `evaluate_per_image` takes it. Channels are averaged.
 
         Returns
         -------
@@ -186,16 +196,19 @@ class CausalMetric(PerImageMetric):
         return self._combined(curves)
 
     def _scores(
-        self, batch: Batch, maps: np.ndarray, chosen: np.ndarray | None = None
+        self, batch: Batch, maps: np.ndarray | tf.Tensor, chosen: np.ndarray | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """For each mode, scores at inner steps (K, B, s), and at its start and end (2, B)."""
-        flat = self.cells.means(self._flattened(maps))
+        # sorted on the host; where the maps are on a GPU, their levels stay there
+        flat = self.cells.means(self._flattened(np.asarray(maps)))
         images = batch.inputs.reshape(len(batch.inputs), self.nb_features, -1)
         baselines = self.scorer.baselines(batch).reshape(images.shape)
         images, baselines = tf.constant(images), tf.constant(baselines)
         levels, thresholds = levels_and_thresholds(flat, self._inner)
         check_no_nan(flat, batch.positions)
         levels = self.cells.on_pixels(levels)
+        if levels is flat and tf.is_tensor(maps) and math.prod(maps.shape) == flat.size:
+            levels = tf.reshape(maps, flat.shape)
         if chosen is not None:
             thresholds = np.take_along_axis(thresholds, chosen[np.newaxis], axis=-1)
         retrying = self.scorer.retrying
@@ -217,8 +230,8 @@ class CausalMetric(PerImageMetric):
         flat = maps.reshape(*maps.shape[:2], -1)
         if flat.shape[-1] != self.nb_features:
             raise ValueError(
-                f"The explanations have shape {('N', *shape[2:])} and the inputs "
-                f"{('N', *self.samples.shape)}; both must have the same height and width."
+                f"The explanations have shape {batch_shape(shape[2:])} and the inputs "
+                f"{batch_shape(self.samples.shape)}; both must have the same height and width."
             )
         return flat
 
@@ -226,35 +239,52 @@ class CausalMetric(PerImageMetric):
         """Scores of the inputs and of their baselines, of shape (2, B)."""
         # with both modes nothing is perturbed: one starts at the input, the other at the baseline
         ends = [np.inf] if len(self.modes) == 2 else [np.inf, -np.inf]
-        perturb, size, found = _PERTURB[self.modes], max(1, self.scorer.nb_rows // 2), []
-        for part in slices(len(targets), size):
-            nb_samples = len(targets[part])
-            levels = np.zeros((nb_samples, 1, self.nb_features), np.float32)
-            thresholds = np.tile(np.array(ends, np.float32), (nb_samples, 1, 1))
-            arguments = images[part], baselines[part], levels, thresholds
-            scores = self.scorer.predict(perturb, targets[part], *arguments)
-            found.append(np.moveaxis(scores, 1, -1).reshape(2, -1))
+        nb_samples, levels = len(targets), np.zeros((len(targets), 1, self.nb_features), np.float32)
+        thresholds = np.tile(np.array(ends, np.float32), (nb_samples, 1, 1))
+        nb_modes = len(self.modes)
+        items = [
+            Item(
+                (nb_modes, levels[part].shape[0], len(ends)),
+                targets[part],
+                (images[part], baselines[part], levels[part], thresholds[part]),
+            )
+            for part in slices(nb_samples, max(1, self.scorer.nb_rows // 2))
+        ]
+        found = [
+            np.moveaxis(scores, 1, -1).reshape(2, -1)
+            for scores in self.scorer.predict(_PERTURB[self.modes], items)
+        ]
         scores = np.concatenate(found, axis=1)
         return scores[::-1] if self.modes == ("insertion",) else scores
 
     def _inner_scores(self, images, baselines, targets, levels, thresholds) -> np.ndarray:
         """Scores at every step between the ends, of shape (modes, K, B, steps)."""
         nb_maps, nb_samples, nb_steps = thresholds.shape
-        scores = np.empty((len(self.modes), nb_maps, nb_samples, nb_steps), np.float32)
-        perturb = _PERTURB[self.modes]
+        nb_modes = len(self.modes)
+        scores = np.empty((nb_modes, nb_maps, nb_samples, nb_steps), np.float32)
         samples, maps, steps = fullest_batches(
-            (nb_samples, nb_maps, nb_steps), self.scorer.nb_rows // len(self.modes)
+            (nb_samples, nb_maps, nb_steps), self.scorer.nb_rows // nb_modes
         )
-        for part in samples:
-            # on the device once for all maps and steps
-            fixed = [tf.constant(targets[part]), images[part], baselines[part]]
-            for few in maps:
-                levels_part = tf.constant(np.swapaxes(levels[few, part], 0, 1))
-                for step in steps:
-                    thresholds_part = np.swapaxes(thresholds[few, part, step], 0, 1)
-                    found = self.scorer.predict(perturb, *fixed, levels_part, thresholds_part)
-                    found = found.reshape(len(self.modes), *thresholds_part.shape)
-                    scores[:, few, part, step] = np.swapaxes(found, 1, 2)
+
+        def items() -> Iterator[Item]:
+            for part in samples:
+                # on the device once for all maps and steps
+                fixed = [tf.constant(targets[part]), images[part], baselines[part]]
+                for few in maps:
+                    levels_part = tf.transpose(levels[few, part], (1, 0, 2))
+                    for step in steps:
+                        thresholds_part = np.swapaxes(thresholds[few, part, step], 0, 1)
+                        yield Item(
+                            (nb_modes, *thresholds_part.shape),
+                            fixed[0],
+                            (*fixed[1:], levels_part, thresholds_part),
+                        )
+
+        places = itertools.product(samples, maps, steps)
+        for (part, few, step), found in zip(
+            places, self.scorer.predict(_PERTURB[self.modes], items())
+        ):
+            scores[:, few, part, step] = np.swapaxes(found, 1, 2)
         return scores
 
 
@@ -306,11 +336,22 @@ class Deletion(CausalMetric):
         `steps`, `max_percentage_perturbed`, `nb_perturbed` and the keys of `detailed_evaluate`
         count cells, and there are at most as many steps as cells. The cells at the bottom and at
         the right are smaller where the side does not divide the size.
+    jit_compile
+        Compile the model's passes by XLA: once for each of a few sizes of batches. It may be faster
+        or, on a processor above all, many times slower. The model's assertions are not checked.
+    strategy
+        A `tf.distribute.Strategy` whose replicas share each batch, such as `MirroredStrategy()`:
+        load the model in its scope, or its weights are copied at each pass. Scores are those of
+        one device, up to rounding. With `MultiWorkerMirroredStrategy` each process runs the same
+        program on the same data.
 
     Raises
     ------
     ValueError
-        If inputs and targets do not go together, or an option is out of range.
+        If inputs and targets do not go together, an option is out of range, XLA cannot compile the
+        model, or the processes of a strategy differ in their data.
+    RuntimeError
+        If a process of the strategy does not answer any more.
 
     Examples
     --------
@@ -369,6 +410,10 @@ class Insertion(CausalMetric):
     patch_size
         Side in pixels of the cells of images that are ranked by their mean attribution and
         perturbed whole; 1 for single features. With more, steps and shares count cells.
+    jit_compile
+        Compile the model's passes by XLA, see `Deletion`.
+    strategy
+        Replicas that share the passes, see `Deletion`.
 
     Examples
     --------
@@ -422,6 +467,10 @@ class Faithfulness(CausalMetric):
     patch_size
         Side in pixels of the cells of images that are ranked by their mean attribution and
         perturbed whole; 1 for single features. With more, steps and shares count cells.
+    jit_compile
+        Compile the model's passes by XLA, see `Deletion`.
+    strategy
+        Replicas that share the passes, see `Deletion`.
 
     Examples
     --------

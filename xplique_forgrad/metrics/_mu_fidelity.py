@@ -4,18 +4,22 @@ MuFidelity whose masks and predictions serve every explanation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from scipy.stats import rankdata
 
+from .._checks import batch_shape
 from .._models import weights_checksum
 from .._samples import Batch
 from ._metric import Parts, PerImageMetric, Steps, check_no_nan
 from ._options import Baseline, MaskOptions, ScoringOptions
+from ._scorer import Item
 from ._steps import slices
 
 # masks of a step, if there are enough, and steps at most
@@ -69,6 +73,10 @@ class MuFidelity(PerImageMetric):
         "softmax" or "sigmoid" to put on the model's outputs, or None.
     seed
         Seed of the masks; each input has masks of its own.
+    jit_compile
+        Compile the model's passes by XLA, see `Deletion`.
+    strategy
+        Replicas that share the passes, see `Deletion`.
 
     Raises
     ------
@@ -100,13 +108,17 @@ class MuFidelity(PerImageMetric):
         operator: Any = None,
         activation: str | None = None,
         seed: int = 0,
+        jit_compile: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
     ):
         self.masks = MaskOptions(grid_size, subset_percent, nb_samples, int(seed))
-        scoring = ScoringOptions(batch_size, baseline_mode, operator, activation)
+        scoring = ScoringOptions(
+            batch_size, baseline_mode, operator, activation, jit_compile, strategy
+        )
         super().__init__(model, inputs, targets, scoring)
         if len(self.samples.shape) > 3:
             raise ValueError(
-                f"The inputs have shape {('N', *self.samples.shape)}; MuFidelity takes images "
+                f"The inputs have shape {batch_shape(self.samples.shape)}; MuFidelity takes images "
                 "(N, H, W, C), time series (N, T, W) and tabular data (N, W)."
             )
         self.grid_size = grid_size or self.samples.shape[0]
@@ -116,13 +128,14 @@ class MuFidelity(PerImageMetric):
         self.seed = int(seed) % (2**31 - 1)
         self._cells = self._super_pixels()
         self._nb_cells = int(self._cells.max()) + 1
+        self._perturb = partial(_perturb, self._cells)
         self._cache: dict[int, _Predictions] = {}
         self._cached_weights: int | None = None
         self._last_base: tuple[Batch | None, np.ndarray] = None, np.empty(0)
 
     def options(self) -> dict[str, Any]:
         """What the metric was built with, but model and data."""
-        return {**vars(self.scorer.options), **asdict(self.masks)}
+        return {**self.scorer.options.to_dict(), **asdict(self.masks)}
 
     def takes(self, steps: Steps | None) -> bool:
         """Masks may be shared out to any number of steps, if there are enough for each."""
@@ -144,7 +157,9 @@ class MuFidelity(PerImageMetric):
         ----------
         explanations
             One explanation per input, of shape (N, H, W) or (N, H, W, C) for images, (N, T, W) for
-            time series and (N, W) for tabular data. Channels are summed.
+            time series and (N, W) for tabular data. Channels are summed. Or a dataset of them,
+            batched or not, in the order of the inputs; or an explainer, such as
+            `FORGrad(Saliency(model))`, which explains each batch of inputs when it is scored.
 
         Returns
         -------
@@ -210,7 +225,7 @@ class MuFidelity(PerImageMetric):
             The scores and their halves, of shape (3, K, B). A correlation of few masks is a little
             nearer to 0 than that of all.
         """
-        flat = self._flattened(maps)
+        flat = self._flattened(np.asarray(maps))
         check_no_nan(flat, batch.positions)
         chosen = self._masks_of(len(batch.positions), steps)
         base, perturbed = self._predictions(batch, chosen)
@@ -271,8 +286,8 @@ class MuFidelity(PerImageMetric):
             values = np.broadcast_to(maps[..., np.newaxis], (*maps.shape, shape[1]))
         if values.shape[2:] != spatial:
             raise ValueError(
-                f"The explanations have shape {('N', *maps.shape[2:])} and the inputs "
-                f"{('N', *shape)}; both must have the same height and width."
+                f"The explanations have shape {batch_shape(maps.shape[2:])} and the inputs "
+                f"{batch_shape(shape)}; both must have the same height and width."
             )
         return values.reshape(*values.shape[:2], -1)
 
@@ -314,25 +329,29 @@ class MuFidelity(PerImageMetric):
         return found
 
     def _base_scores(self, images, targets) -> np.ndarray:
-        found = [
-            self.scorer.predict(_as_they_are, targets[part], images[part])
+        items = [
+            Item((len(targets[part]),), targets[part], (images[part],))
             for part in slices(len(targets), self.scorer.nb_rows)
         ]
-        return np.concatenate([scores.reshape(-1) for scores in found])
+        return np.concatenate(list(self.scorer.predict(_as_they_are, items)))
 
     def _perturbed_scores(self, images, baselines, targets, positions, chosen) -> np.ndarray:
         nb_masks, nb_rows = chosen.shape[1], self.scorer.nb_rows
         scores = np.empty(chosen.shape, np.float32)
-        cells = tf.constant(self._cells)
-        for part in slices(len(targets), max(1, nb_rows // nb_masks)):
-            kept = np.take_along_axis(
-                self._kept(positions[part]), chosen[part][..., np.newaxis], axis=1
-            )
-            for few in slices(nb_masks, nb_rows):
-                found = self.scorer.predict(
-                    _perturb, targets[part], images[part], baselines[part], kept[:, few], cells
+        several = slices(len(targets), max(1, nb_rows // nb_masks)), slices(nb_masks, nb_rows)
+
+        def items() -> Iterator[Item]:
+            for part in several[0]:
+                kept = np.take_along_axis(
+                    self._kept(positions[part]), chosen[part][..., np.newaxis], axis=1
                 )
-                scores[part, few] = found[0]
+                for few in several[1]:
+                    tensors = images[part], baselines[part], kept[:, few]
+                    yield Item(kept[:, few].shape[:2], targets[part], tensors)
+
+        found = self.scorer.predict(self._perturb, items())
+        for (part, few), part_scores in zip(itertools.product(*several), found):
+            scores[part, few] = part_scores
         return scores
 
 
@@ -345,7 +364,9 @@ class _Predictions(NamedTuple):
 
     def extended(self, masks: np.ndarray, scores: np.ndarray) -> _Predictions:
         numbers, first = np.unique(np.concatenate([self.masks, masks]), return_index=True)
-        return _Predictions(self.base, numbers, np.concatenate([self.scores, scores])[first])
+        scores = np.concatenate([self.scores, scores])[first]
+        # half the size, which counts for many images
+        return _Predictions(self.base, numbers.astype(np.int32), scores)
 
 
 def rank_correlation(drops: np.ndarray, sums: np.ndarray) -> np.ndarray:
@@ -375,7 +396,7 @@ def _as_they_are(images):
     return images[tf.newaxis, :, tf.newaxis]
 
 
-def _perturb(images, baselines, kept, cells):
+def _perturb(cells, images, baselines, kept):
     nb_images, nb_pixels, nb_channels = tf.unstack(tf.shape(images))
     flipped = tf.repeat(tf.gather(kept, cells, axis=-1), nb_channels, axis=-1)
     shape = (nb_images, 1, nb_pixels * nb_channels)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from .._checks import check_choice, check_count, check_seed
+from .._tasks import check_activation, check_is_operator
 
 Baseline = float | np.ndarray | Callable[[np.ndarray], np.ndarray]
 
@@ -23,6 +25,8 @@ class ScoringOptions:
     baseline_mode: Baseline = 0.0
     operator: Any = None
     activation: str | None = None
+    jit_compile: bool = False
+    strategy: tf.distribute.Strategy | None = None
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -33,6 +37,14 @@ class ScoringOptions:
                 "for all at once, or 'auto'."
             )
         check_choice("activation", self.activation, ("softmax", "sigmoid", None))
+        check_is_operator(self.operator)
+        check_activation(self.activation, self.operator)
+        if not isinstance(self.jit_compile, bool):
+            raise ValueError(f"`jit_compile` is {self.jit_compile!r}; give True or False.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What scores depend on: all but the devices that compute them."""
+        return {name: value for name, value in vars(self).items() if name != "strategy"}
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,16 @@ The scorer of perturbed inputs: model, operator, activation, batches and baselin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from xplique.commons.callable_operations import predictions_one_hot_callable
 
 from .._notices import notify
+from .._replicas import Replicas
 from .._samples import Batch, Samples
 from ._options import ScoringOptions
 
@@ -19,6 +21,20 @@ from ._options import ScoringOptions
 AUTOMATIC = 256
 # makes inputs of shape (copies, B, rows, ...) from tensors, on their device
 Perturbation = Callable[..., tf.Tensor]
+# flat scores of the tensors of an item for each replica, one item after the other
+Scoring = Callable[[Sequence[tuple]], np.ndarray]
+_LOG_2 = math.log(2)
+
+
+class Item(NamedTuple):
+    """
+    Perturbed inputs to be scored at once: the shape of their scores, B targets, and the tensors
+    (B, ...) that the inputs are made of.
+    """
+
+    shape: tuple[int, ...]
+    targets: Any
+    tensors: tuple[Any, ...]
 
 
 class Scorer:
@@ -44,6 +60,12 @@ class Scorer:
         self.samples, self.options = samples, options
         # number of inputs that the model was given
         self.nb_evaluations = 0
+        self.replicas = Replicas(options.strategy)
+        if self.replicas.are_processes and options.batch_size == "auto":
+            raise ValueError(
+                "`batch_size` is 'auto', and the strategy has several processes, which must try "
+                "the same sizes; give a number."
+            )
         self._automatic = AUTOMATIC if options.batch_size == "auto" else None
         self._graphs: dict[tuple, Callable] = {}
         value: Any = options.baseline_mode
@@ -51,8 +73,9 @@ class Scorer:
 
     @property
     def nb_rows(self) -> int:
-        """Number of inputs to give to the model at once."""
-        return int(self._automatic or self.options.batch_size or len(self.samples))
+        """Number of inputs to give to the model at once, on each replica."""
+        size = int(self._automatic or self.options.batch_size or len(self.samples))
+        return -(-size // self.replicas.number)
 
     def baselines(self, batch: Batch) -> np.ndarray:
         """What stands for the perturbed features of a batch, of the shape of its inputs."""
@@ -77,51 +100,91 @@ class Scorer:
                 "number next time to spare the attempts."
             )
 
-    def predict(self, perturb: Perturbation, targets: Any, *tensors: Any) -> np.ndarray:
+    def predict(self, perturb: Perturbation, items: Iterable[Item]) -> Iterator[np.ndarray]:
         """
-        Scores of perturbed inputs, for B targets.
+        Scores of perturbed inputs, item by item; each replica takes an item at a time.
 
-        `perturb` makes inputs of shape (copies, B, rows, ...) from the tensors, on their device;
-        the scores have shape (copies, B, rows).
+        `perturb` makes inputs of shape (copies, B, rows, ...) from the tensors of an item, on their
+        device.
         """
-        arguments = [tf.convert_to_tensor(tensor) for tensor in (targets, *tensors)]
-        key = (perturb, *(argument.dtype for argument in arguments))
-        if key not in self._graphs:
-            self._graphs[key] = self._build(perturb, arguments)
-        scores = self._graphs[key](*arguments).numpy()
-        self.nb_evaluations += scores.size
-        return scores
+        for several in self.replicas.rounds(items):
+            arguments = [
+                tuple(map(tf.convert_to_tensor, (item.targets, *item.tensors))) for item in several
+            ]
+            # replicas that are left over take one sample, since none may be empty
+            spare = tuple(part[:1] for part in arguments[-1])
+            arguments += [spare] * (self.replicas.number - len(several))
+            key = (perturb, *(argument.dtype for argument in arguments[0]))
+            if key not in self._graphs:
+                self._graphs[key] = self._build(perturb, arguments[0])
+            flat = self._or_say_what_xla_wants(self._graphs[key], arguments)
+            sizes = [math.prod(item.shape) for item in several]
+            self.nb_evaluations += sum(sizes)
+            for item, part in zip(several, np.split(flat, np.cumsum(sizes))):
+                yield part.reshape(item.shape)
 
-    def _build(self, perturb: Perturbation, arguments: list[tf.Tensor]) -> Callable:
+    def _or_say_what_xla_wants(self, score: Scoring, arguments: Sequence[tuple]) -> np.ndarray:
+        try:
+            return score(arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            if not (self.options.jit_compile and "compile" in str(error)):
+                raise
+            lines = [line for line in str(error).splitlines() if "compile" in line]
+            raise ValueError(
+                f"`jit_compile` is True, and XLA does not compile the model: {lines[0][:300]}. "
+                "Leave `jit_compile` at False."
+            ) from error
+
+    def _build(self, perturb: Perturbation, arguments: Sequence[tf.Tensor]) -> Scoring:
         """Perturbation and model as one graph for any batch; the model apart if it is no graph."""
         model, inference, shape = self.model, self.inference, self.samples.shape
         # a tf.function of its own would keep every model that it was ever traced with
         traceable: Any = getattr(inference, "python_function", inference)
+        if self.options.jit_compile:
+            traceable = self._compiled(traceable)
 
         def make_rows(targets, *tensors):
             inputs = perturb(*tensors)
             head = tf.shape(inputs)[:3]
             repeated = tf.repeat(targets, head[2], axis=0)
             copies = tf.concat([head[:1], tf.ones(len(targets.shape) - 1, tf.int32)], axis=0)
-            return tf.reshape(inputs, (-1, *shape)), tf.tile(repeated, copies), head
+            return tf.reshape(inputs, (-1, *shape)), tf.tile(repeated, copies)
 
         def score(*arguments):
-            rows, targets, head = make_rows(*arguments)
-            return tf.reshape(traceable(model, rows, targets), head)
+            return tf.reshape(traceable(model, *make_rows(*arguments)), [-1])
 
         specs = [tf.TensorSpec([None] * len(a.shape), a.dtype) for a in arguments]
         if inference is not predictions_one_hot_callable:
             try:
-                return tf.function(score).get_concrete_function(*specs)
+                return self.replicas.graph(score, specs)
             except Exception:  # an operator may call anything: NumPy, another library, print
                 pass
+        if self.options.jit_compile:
+            raise ValueError(
+                "`jit_compile` is True, and the model or the operator is no graph of TensorFlow, "
+                "which is what XLA compiles. Leave `jit_compile` at False."
+            )
         rows_graph = tf.function(make_rows).get_concrete_function(*specs)
 
-        def score_eagerly(*arguments):
-            rows, targets, head = rows_graph(*arguments)
-            return tf.reshape(inference(model, rows, targets), head)
+        def score_eagerly(item):
+            return tf.reshape(inference(model, *rows_graph(*item)), [-1])
 
-        return score_eagerly
+        return lambda items: self.replicas.each(score_eagerly, items)
+
+    def _compiled(self, inference: Callable) -> Callable:
+        """The inference compiled by XLA, for a few sizes of batches: each takes a compilation."""
+        compiled = tf.function(inference, jit_compile=True)
+
+        def infer(model, rows, targets):
+            number = tf.shape(rows)[0]
+            # the next power of 2; float32 may put the logarithm of one just above it
+            power = tf.math.ceil(tf.math.log(tf.cast(number, tf.float32)) / _LOG_2 - 1e-4)
+            size = tf.maximum(number, tf.minimum(2 ** tf.cast(power, tf.int32), self.nb_rows))
+            # the last one is repeated to fill up
+            places = tf.minimum(tf.range(size), number - 1)
+            return compiled(model, tf.gather(rows, places), tf.gather(targets, places))[:number]
+
+        return infer
 
 
 def checked_baseline(value: Any, shape: tuple[int, ...]) -> np.ndarray:

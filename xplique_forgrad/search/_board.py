@@ -75,7 +75,7 @@ class Scoreboard:
         self.is_scalar |= block.values.shape[2] < len(block.images)
         shape = (len(block.values), len(block.candidates), len(block.images))
         new = np.broadcast_to(block.values, shape)
-        known = self._values[:, block.candidates][:, :, block.images]
+        known = self._values[:, block.candidates[:, np.newaxis], block.images]
         number = self._nb_steps[where]
         merged = (number * known + (last - first) * new) / (number + last - first)
         # halves, and others that are not means over the same steps, keep what they have

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import tensorflow as tf
 
 from ..filtering import forgrad_sweep, full_band_sigma
+
+# maps as an array, or as a tensor on a GPU
+Maps: TypeAlias = np.ndarray | tf.Tensor
 
 
 class Candidate(NamedTuple):
@@ -83,32 +87,55 @@ def make_candidates(
 
 
 def filtered_maps(
-    explanations: np.ndarray,
+    explanations: Maps,
     candidates: Sequence[Candidate],
     axes: Sequence[int],
     border: str = "periodic",
-) -> np.ndarray:
-    """The explanations (B, ...) treated in each way, of shape (K, B, ...)."""
+) -> Maps:
+    """The explanations (B, ...) treated in each way, of shape (K, B, ...): a tensor of a tensor."""
+    if tf.is_tensor(explanations):
+        return _filtered_on_device(explanations, candidates, axes, border)
     explanations = np.asarray(explanations)
     if not np.issubdtype(explanations.dtype, np.floating):
         explanations = explanations.astype(np.float32)
     maps = np.empty((len(candidates), *explanations.shape), explanations.dtype)
-    families: dict[tuple, list[int]] = {}
     for index, candidate in enumerate(candidates):
-        if candidate.is_filter:
-            families.setdefault(candidate[1:], []).append(index)
-        elif candidate.rectify == "magnitude":
+        if candidate.rectify == "magnitude":
             np.abs(explanations, out=maps[index])
         elif candidate.rectify == "positive":
             np.maximum(explanations, 0, out=maps[index])
         else:
             maps[index] = explanations
-    for (window, rectify), indices in families.items():
+    for (window, rectify), indices in _families(candidates).items():
         sigmas = [candidates[index].sigma for index in indices]
         maps[indices] = forgrad_sweep(
             explanations, sigmas, window=window, rectify=rectify, axes=axes, border=border
         )
     return maps
+
+
+def _filtered_on_device(
+    explanations: tf.Tensor, candidates: Sequence[Candidate], axes: Sequence[int], border: str
+) -> tf.Tensor:
+    treat = {"magnitude": tf.abs, "positive": tf.nn.relu, None: tf.identity}
+    found = [None if one.is_filter else treat[one.rectify](explanations) for one in candidates]
+    for (window, rectify), indices in _families(candidates).items():
+        sigmas = [candidates[index].sigma for index in indices]
+        sweep = forgrad_sweep(
+            explanations, sigmas, window=window, rectify=rectify, axes=axes, border=border
+        )
+        for index, maps in zip(indices, tf.unstack(sweep)):
+            found[index] = maps
+    return tf.stack(found)
+
+
+def _families(candidates: Sequence[Candidate]) -> dict[tuple, list[int]]:
+    """Filters that differ by their cutoffs alone, which share a forward transform."""
+    families: dict[tuple, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        if candidate.is_filter:
+            families.setdefault(candidate[1:], []).append(index)
+    return families
 
 
 def neighbours(best: float, scored: Sequence[float], highest: float) -> list[float]:

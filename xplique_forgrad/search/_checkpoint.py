@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from .._files import replace_file, what_differs
+from .._replicas import Replicas
 from ._board import Block
 
 _MAGIC = b"xplique-forgrad search checkpoint 3\n"
@@ -83,25 +84,35 @@ class Checkpoint:
         File to go on from and to write.
     identity
         What the file must agree with, in plain values.
+    replicas
+        Of several processes all read the file, and one writes it.
 
     Raises
     ------
     ValueError
-        If there is no such folder, or the file is no checkpoint, or that of another search.
+        If there is no such folder, or the file is no checkpoint, or that of another search, or
+        processes do not see the same file.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]):
+    def __init__(self, path: Path, identity: Mapping[str, Any], replicas: Replicas | None = None):
         self.path = path
         folder = path.resolve().parent
         if not folder.is_dir():
             raise ValueError(f"`checkpoint` is {path}; there is no folder {folder}.")
         self._stored: dict[Key, Block] = {}
         header = json.dumps(identity).encode()
-        if path.exists():
-            self._read(json.loads(header))
-        else:
-            replace_file(path, _MAGIC + _framed(header))
-        self._file = open(path, "ab")  # noqa: SIM115
+        is_new, replicas = not path.exists(), replicas or Replicas()
+        end = 0 if is_new else self._read(json.loads(header))
+        # none writes before all have read
+        replicas.check_same(f"what they see of {path}, which must be on a disk of all", str(end))
+        self._file = None
+        if replicas.is_chief:
+            if is_new:
+                replace_file(path, _MAGIC + _framed(header))
+            self._file = open(path, "ab")  # noqa: SIM115
+            if not is_new:
+                # the last write of a killed search
+                self._file.truncate(end)
         self._written = time.monotonic()
 
     @property
@@ -118,12 +129,16 @@ class Checkpoint:
 
     def put(self, block: Block) -> None:
         """Append a block; it is on the disk two seconds later at the latest, or when closed."""
+        if self._file is None:
+            return
         self._file.write(_framed(_packed(block)))
         if time.monotonic() - self._written > _PERIOD:
             self.flush()
 
     def flush(self) -> None:
         """Write what there is to the disk."""
+        if self._file is None:
+            return
         self._file.flush()
         os.fsync(self._file.fileno())
         self._written = time.monotonic()
@@ -131,9 +146,11 @@ class Checkpoint:
     def close(self) -> None:
         """Write what there is, and let the file go."""
         self.flush()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _read(self, wanted: Mapping[str, Any]) -> None:
+    def _read(self, wanted: Mapping[str, Any]) -> int:
+        """Read the blocks; gives where the last whole one ends."""
         content = self.path.read_bytes() if self.path.is_file() else b""
         header, position = None, len(_MAGIC)
         if content.startswith(_MAGIC):
@@ -151,10 +168,7 @@ class Checkpoint:
             key = _key(block.candidates, block.images, block.steps, block.is_control)
             self._stored[key] = block
             position = following
-        if position < len(content):
-            # the last write of a killed search
-            with open(self.path, "r+b") as file:
-                file.truncate(position)
+        return position
 
     def _refuse(self) -> NoReturn:
         raise ValueError(

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import tensorflow as tf
 
+from .._replicas import Replicas
 from .._samples import Batch, Samples
 from ..metrics._metric import Steps
 from ..metrics._steps import slices
 from ._board import Block, Scoreboard
-from ._candidates import Candidate, filtered_maps
+from ._candidates import Candidate, Maps, filtered_maps
 from ._checkpoint import Journal
 from ._explaining import EXPLAINED, Explaining
 from ._panel import Panel
@@ -109,6 +111,8 @@ class Search:
         Whether candidates are compared by what their scores exceed the control's by.
     border
         How maps go on beyond their borders.
+    replicas
+        Devices that share the work; their processes must go the same way.
     """
 
     samples: Samples
@@ -120,6 +124,7 @@ class Search:
     control: Control | None = None
     subtract_control: bool = False
     border: str = "periodic"
+    replicas: Replicas = field(default_factory=Replicas)
 
     def run(self, race: Race, boards: Boards, journal: Journal, observer: Observer) -> None:
         """
@@ -151,7 +156,8 @@ class Search:
             observer.round_begins(request, self._number_of_parts(request, wanted))
             is_stopped = self._answer(request, wanted, race, boards, journal, observer.part_ends)
             self._tell(race, boards, request)
-            if observer.round_ends(self._progress(race, boards, request)) or is_stopped:
+            is_over = observer.round_ends(self._progress(race, boards, request))
+            if self.replicas.agree(is_over) or is_stopped:
                 race.stop()
 
     def run_control(
@@ -184,7 +190,7 @@ class Search:
         """Score what is asked for; True if `advance`, called after each part, wants no more."""
         for block in self._blocks(request, groups, race, journal):
             boards[block.is_control].add(block)
-            if advance():
+            if self.replicas.agree(advance()):
                 return True
         return False
 
@@ -287,16 +293,17 @@ class Search:
                 if block is not None:
                     yield block
 
-    def _group(self, batch: Batch, explanations: np.ndarray, candidates: np.ndarray) -> _Group:
+    def _group(self, batch: Batch, explanations: Maps, candidates: np.ndarray) -> _Group:
         treated = [self.candidates[index] for index in candidates]
         is_whole = not batch.inputs.size
 
-        def treat(maps: np.ndarray) -> _Maps:
-            return _Maps(maps, treated, self.axes, self.border, is_whole)
+        def treat(maps: Maps) -> _Treated:
+            return _Treated(maps, treated, self.axes, self.border, is_whole)
 
-        def treat_control() -> list[_Maps]:
+        def treat_control() -> list[_Treated]:
             assert self.control is not None
-            return [treat(one) for one in control_maps(self.control, batch, explanations)]
+            several = control_maps(self.control, batch, np.asarray(explanations))
+            return [treat(one) for one in several]
 
         return _Group(batch, lambda: treat(explanations), treat_control)
 
@@ -325,14 +332,14 @@ class Search:
             part.is_control,
         )
 
-    def _explained_groups(self, groups: list[np.ndarray]) -> Iterator[tuple[Batch, np.ndarray]]:
+    def _explained_groups(self, groups: list[np.ndarray]) -> Iterator[tuple[Batch, Maps]]:
         """Groups with their explanations; the samples are read once for each row of groups."""
         if self.panel.is_whole:
             yield from map(self._explained_as_a_whole, groups)
             return
         for row in _rows(groups):
             for batch in self.samples.batches(len(row[0]), np.concatenate(row)):
-                yield batch, self.explain(batch, self._size)
+                yield batch, self.explain.maps(batch, self._size)
 
     def _explained_as_a_whole(self, group: np.ndarray) -> tuple[Batch, np.ndarray]:
         """All explanations; inputs and targets are not kept."""
@@ -357,7 +364,7 @@ def _rows(groups: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield row
 
 
-class _Maps:
+class _Treated:
     """
     Maps as each candidate has them.
 
@@ -377,7 +384,7 @@ class _Maps:
 
     def __init__(
         self,
-        explanations: np.ndarray,
+        explanations: Maps,
         candidates: list[Candidate],
         axes: tuple[int, ...],
         border: str,
@@ -396,7 +403,7 @@ class _Maps:
                         self._twins[k] = self._twins[other]
                         break
 
-    def distinct(self, part: _Part) -> tuple[np.ndarray, np.ndarray]:
+    def distinct(self, part: _Part) -> tuple[Maps, np.ndarray]:
         """Maps that differ, of shape (k, b, ...), and which of them each candidate has."""
         distinct, back = np.unique(self._twins[part.candidates], return_inverse=True)
         if self._maps is None:
@@ -404,6 +411,8 @@ class _Maps:
             return filtered_maps(self.explanations, few, *self._options), back
         if len(distinct) == len(back):
             return self._maps[part.candidates, part.images], back
+        if tf.is_tensor(self._maps):
+            return tf.gather(self._maps, distinct)[:, part.images], back
         return self._maps[distinct, part.images], back
 
 
@@ -424,19 +433,19 @@ class _Group:
     def __init__(
         self,
         batch: Batch,
-        treat: Callable[[], _Maps],
-        treat_control: Callable[[], list[_Maps]],
+        treat: Callable[[], _Treated],
+        treat_control: Callable[[], list[_Treated]],
     ):
         self.batch, self._treat, self._treat_control = batch, treat, treat_control
         self._part = slice(0), batch
 
     @cached_property
-    def own(self) -> _Maps:
+    def own(self) -> _Treated:
         """Their maps."""
         return self._treat()
 
     @cached_property
-    def controls(self) -> list[_Maps]:
+    def controls(self) -> list[_Treated]:
         """The control's maps."""
         return self._treat_control()
 

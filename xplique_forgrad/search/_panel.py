@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._replicas import Replicas
 from .._samples import Batch, Samples
 from ..metrics import Deletion, Faithfulness, Insertion, MuFidelity
 from ..metrics._metric import Parts, PerImageMetric, Steps
 from ..metrics._options import CausalOptions, MaskOptions, ScoringOptions
+from ._candidates import Maps
 from ._description import describe, describe_with_data
 from ._settings import Scoring
 from .objectives import (
@@ -103,6 +105,11 @@ class Panel:
         """Whether the objective scores by itself, and is no sum of what the metrics measure."""
         return self.name not in self.sums
 
+    @property
+    def replicas(self) -> Replicas | None:
+        """The replicas that share the passes; None where no metric of ours scores."""
+        return self.sources[0].scorer.replicas if self.sources else None
+
     @cached_property
     def alone(self) -> Panel:
         """The objective without what is reported beside it."""
@@ -124,7 +131,7 @@ class Panel:
         # an objective of the user's own may look at each map
         return max(1, rows, nb_candidates if self.is_own else 1)
 
-    def score(self, batch: Batch, maps: np.ndarray, steps: Steps | None = None) -> Scores:
+    def score(self, batch: Batch, maps: Maps, steps: Steps | None = None) -> Scores:
         """Score K maps (K, B, ...) of B samples, from some perturbation steps or from all."""
         parts: Parts = {}
         for source in self.sources:
@@ -144,8 +151,9 @@ class Panel:
         values, halves = finite[self.name][0], finite[self.name][1:]
         return Scores(values, halves, {name: finite[name][0] for name in self.others})
 
-    def _main_scores(self, batch: Batch, maps: np.ndarray, steps: Steps | None) -> np.ndarray:
+    def _main_scores(self, batch: Batch, maps: Maps, steps: Steps | None) -> np.ndarray:
         main: Any = self.main
+        maps = np.asarray(maps)
         arguments = (batch, maps, steps) if self.nb_steps > 1 else (batch, maps)
         scores = np.asarray(main.score(*arguments), np.float64)
         allowed = [maps.shape[:2], (len(maps), 1)] if self.is_whole else [maps.shape[:2]]

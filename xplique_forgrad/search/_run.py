@@ -4,6 +4,8 @@ A search from its setup to its result.
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import keras
 import numpy as np
 
 from .._notices import notify
+from .._replicas import Replicas
 from ._board import Scoreboard
 from ._callbacks import KerasObserver
 from ._candidates import Candidate, neighbours
@@ -65,10 +68,14 @@ def run(
         scoring=panel.scoring(),
         fingerprints=fingerprints(setup, is_resumable=path is not None),
     )
+    replicas = search.replicas
+    if replicas.are_processes:
+        _check_processes(replicas, setup, settings)
+        verbose = verbose if replicas.is_chief else 0
     size = len(search.candidates), settings.nb_images
     boards = Boards(Scoreboard(panel.others, *size), Scoreboard((), *size))
     board = boards.own
-    journal = NoJournal() if path is None else Checkpoint(path, settings.to_dict())
+    journal = NoJournal() if path is None else Checkpoint(path, settings.to_dict(), replicas)
     observer = KerasObserver(
         callbacks, verbose, len(race.groups_of_images), _logging(search, settings)
     )
@@ -108,6 +115,13 @@ def run(
         nb_evaluations=sum(one.nb_evaluations for one in boards),
         settings=settings,
     )
+
+
+def _check_processes(replicas: Replicas, setup: Setup, settings: Settings) -> None:
+    """Raise a ValueError unless all processes search the same."""
+    known = {key: value for key, value in settings.to_dict().items() if not key.startswith("first")}
+    known["data"] = zlib.crc32(setup.search.samples.fingerprints().tobytes())
+    replicas.check_same("settings, weights, inputs or targets", json.dumps(known))
 
 
 def _race(setup: Setup) -> Race:

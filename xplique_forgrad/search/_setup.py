@@ -15,12 +15,17 @@ import numpy as np
 import tensorflow as tf
 from xplique.commons.operators_operations import get_inference_function
 
-from .._models import check_has_inputs, share_weights, weights_checksum
+from .._checks import batch_shape
+from .._explainers import build_explainer, check_explains, unwrapped
+from .._models import share_weights, weights_checksum
 from .._notices import notify
 from .._ranges import check_range
+from .._replicas import Replicas
 from .._samples import Batch, first_batch, make_samples
+from .._tasks import check_values
 from ..filtering import full_band_sigma
 from ..filtering._checks import DEFAULT_AXES, checked_axes
+from ..metrics._metric import PerImageMetric
 from ..metrics._scorer import AUTOMATIC
 from ._description import describe, describe_with_data
 from ._explaining import Explaining
@@ -73,6 +78,8 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
     explainer, model = subject
     if explanations is None and explainer is None:
         raise ValueError("There is no explainer; give `explanations`, or an explainer.")
+    if explanations is None:
+        check_explains(explainer)
     samples = make_samples(inputs, targets, model)
     axes = _checked_axes(asked.axes, samples.shape)
     sizes = [samples.shape[axis - 1] for axis in axes]
@@ -84,21 +91,25 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
             f"There are {len(given)} explanations for {len(samples)} inputs; give one each."
         )
 
-    def explain(batch: Batch) -> np.ndarray:
+    operator = asked.scoring.scoring.operator
+
+    def explain(batch: Batch) -> Any:
         if given is not None:
             return given[batch.positions]
-        return np.asarray(explainer.explain(batch.inputs, batch.targets))
+        check_values(batch.targets, batch.positions, operator)
+        return explainer.explain(batch.inputs, batch.targets)
 
     panel = make_panel(asked.objective, asked.mode, asked.report, model, samples, asked.scoring)
     if not panel.sources:
         # metrics look at it themselves
         check_range(model, lambda: first_batch(samples).inputs)
+    replicas = panel.replicas or Replicas(asked.scoring.scoring.strategy)
     batch_size = asked.scoring.scoring.batch_size
     options = asked.options
     control = make_control(asked.control, explainer, axes, options.seed, len(samples))
     search = Search(
         samples,
-        Explaining(explain, options.seed),
+        Explaining(explain, options.seed, replicas=replicas),
         options.candidates(sizes),
         panel,
         axes,
@@ -106,6 +117,7 @@ def prepare(asked: Asked, subject: Subject, inputs: Any, targets: Any, explanati
         control,
         options.subtract_control,
         options.border,
+        replicas,
     )
     if control is not None and not isinstance(asked.control, str):
         _check_control(control, search)
@@ -150,7 +162,9 @@ def fingerprints(setup: Setup, is_resumable: bool) -> dict[str, Any]:
     return found
 
 
-def find_subject(explainer: Any, model: Any, trained: keras.Model | None, metric: Any) -> Subject:
+def find_subject(
+    explainer: Any, model: Any, trained: keras.Model | None, metric: Any, operator: Any = None
+) -> Subject:
     """
     The explainer and the model to score, as they are now.
 
@@ -164,6 +178,8 @@ def find_subject(explainer: Any, model: Any, trained: keras.Model | None, metric
         The model that is being trained, or None.
     metric
         The objective: a metric scores the model that it was built on.
+    operator
+        What a class of explainers is to explain, where the metric does not say it.
     """
     is_class = inspect.isclass(explainer)
     if is_class:
@@ -172,8 +188,11 @@ def find_subject(explainer: Any, model: Any, trained: keras.Model | None, metric
             raise ValueError(
                 f"{explainer.__name__} is a class; give the model to explain by `model=`."
             )
-        check_has_inputs(explained)
-        explainer = explainer(explained)
+        if isinstance(metric, PerImageMetric):
+            operator = metric.scorer.options.operator
+        takes = operator is not None and "operator" in inspect.signature(explainer).parameters
+        options = {"operator": operator} if takes else {}
+        explainer = build_explainer(explainer, explained, **options)
     followed = getattr(explainer, "model", None)
     if trained is not None and not is_class:
         _check_follows(explainer, followed, trained)
@@ -211,7 +230,15 @@ def check_operators(setup: Setup, subject: Subject) -> None:
     batch = setup.search.samples.probe
     operator = setup.search.panel.sources[0].scorer.options.operator
     try:
-        own = float(np.asarray(inference(explained, *map(tf.constant, batch))).ravel()[0])
+        explained_scores = np.asarray(inference(explained, *map(tf.constant, batch)))
+        if explained_scores.size > 1:
+            notify(
+                f"The explainer explains {explained_scores.size:,} values of the first input at "
+                "once, and the search scores one. Give the same `operator` to both, as in "
+                f"{type(unwrapped(subject.explainer)).__name__}(model, operator=...)."
+            )
+            return
+        own = float(explained_scores.ravel()[0])
         score = get_inference_function(subject.model, operator)[0]
         found = float(np.asarray(score(subject.model, *map(tf.constant, batch))).ravel()[0])
     except Exception:  # an operator may call anything, and scoring says what is wrong with it
@@ -255,7 +282,7 @@ def _checked_axes(axes: int | Sequence[int] | None, shape: tuple[int, ...]) -> t
         return checked_axes(axes, tf.TensorShape((None, *shape)))
     if len(shape) + 1 not in DEFAULT_AXES:
         raise ValueError(
-            f"The inputs have shape {('N', *shape)}; say along which axes to filter their "
+            f"The inputs have shape {batch_shape(shape)}; say along which axes to filter their "
             "explanations, for instance SigmaOptimizer(explainer, axes=(1, 2, 3)). Tabular "
             "inputs have no order to filter along."
         )

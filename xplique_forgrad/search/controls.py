@@ -18,8 +18,9 @@ import numpy as np
 from skimage.filters import sobel
 from xplique.attributions.base import BlackBoxExplainer
 
-from .._checks import check_count, check_seed
+from .._checks import batch_shape, check_count, check_seed
 from .._samples import Batch
+from .._tasks import DETECTION, SEGMENTATION, task_of
 from ._explaining import Explaining
 
 # how a verdict calls the map of each control
@@ -324,6 +325,8 @@ class OtherClass:
     """
     The map for another class of the same image, drawn at random: what it shows of any class.
 
+    The classes of boxes and masks are drawn alike; the boxes and the zones stay where they are.
+
     Parameters
     ----------
     explainer
@@ -348,21 +351,24 @@ class OtherClass:
         check_seed(seed)
         self.seed = seed
         self._explain = _explaining(explainer, seed)
+        self._task = task_of(getattr(explainer, "inference_function", None))
 
     def maps(self, batch: Batch, explanations: np.ndarray) -> np.ndarray:
         """Maps of the shape of the explanations."""
-        inputs, targets = _inputs_of(batch, self.name), np.asarray(batch.targets)
-        if targets.ndim != 2 or targets.shape[1] < 2:
+        inputs, others = _inputs_of(batch, self.name), np.array(batch.targets)
+        # where a target names a class; a view of the targets
+        classes = others[..., 5:] if self._task == DETECTION else others
+        has_rows = others.ndim == 2 or self._task in (DETECTION, SEGMENTATION)
+        if not has_rows or classes.shape[-1] < 2:
             raise ValueError(
-                f"The targets have shape {('N', *targets.shape[1:])}, which names no other class; "
+                f"The targets have shape "
+                f"{batch_shape(others.shape[1:])}, which names no other class; "
                 "the control 'other_class' takes one-hot targets of 2 classes or more. Give "
                 "another control."
             )
-        shifts = [
-            np.random.default_rng((self.seed, int(position))).integers(1, targets.shape[1])
-            for position in batch.positions
-        ]
-        others = np.stack([np.roll(*pair) for pair in zip(targets, shifts)])
+        for position, one in zip(batch.positions, classes):
+            rng = np.random.default_rng((self.seed, int(position)))
+            one[...] = np.roll(one, rng.integers(1, classes.shape[-1]), axis=-1)
         return self._explain(Batch(batch.positions, inputs, others))
 
 
