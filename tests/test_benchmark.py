@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from xplique.attributions import GradientInput, Occlusion, Saliency
 
-from xplique_forgrad import Faithfulness, MuFidelity, SigmaOptimizer
+from xplique_forgrad import Faithfulness, Insertion, MuFidelity, SigmaOptimizer, forgrad
 from xplique_forgrad._samples import Batch
 from xplique_forgrad.benchmark import Benchmark, run_benchmark
 from xplique_forgrad.benchmark._baselines import NAMED, named_baselines
@@ -440,3 +440,74 @@ def test_the_journal_is_lines_of_json(model, data, tmp_path):
     lines = (tmp_path / "journal.jsonl").read_text().splitlines()
     keys = [json.loads(json.loads(line)[0]) for line in lines[1:]]
     assert [key[-1] for key in keys][:2] == ["data", "prepare"]
+
+
+def small_network(*shape):
+    """Of any inputs; three logits."""
+    image = keras.Input(shape)
+    return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+
+
+def some(rng, *shape):
+    return rng.random((6, *shape)).astype("f"), np.eye(3, dtype="f")[np.arange(6) % 3]
+
+
+@pytest.mark.filterwarnings("ignore:Only 4 images")
+def test_methods_that_make_no_maps_of_series_or_volumes_say_so(rng):
+    options = {**QUICK, "sigmas": [2], "controls": (), "nb_choosing": 2, "steps": 2}
+    methods = ["Saliency", "Occlusion", "GradCAM", "SobolAttributionMethod"]
+    series = run_benchmark(small_network(16, 2), *some(rng, 16, 2), methods, **options)
+    volumes = run_benchmark(
+        small_network(4, 5, 6, 1), *some(rng, 4, 5, 6, 1), methods, axes=(1, 2, 3), **options
+    )
+    for benchmark, shape, done in [
+        (series, "(N, 16, 2)", methods[:2]),
+        (volumes, "(N, 4, 5, 6, 1)", methods[:1]),
+    ]:
+        table = benchmark.methods.set_index("method")
+        for name in methods:
+            reason = f"ValueError: {name} of Xplique makes no maps of inputs {shape}."
+            assert table.loc[name, "reason"] == ("" if name in done else reason)
+
+
+@pytest.mark.filterwarnings("ignore:Only 4 images")
+def test_axes_are_those_of_the_search(rng, tmp_path):
+    keras.utils.set_random_seed(0)
+    model, data = small_network(8, 8), some(rng, 8, 8)
+    options = {**QUICK, "sigmas": [2], "controls": (), "nb_choosing": 2, "folder": tmp_path}
+    found = run_benchmark(model, *data, ["Saliency"], axes=(1, 2), **options)
+    records = found.records
+    filtered = records[records["treatment"] == "filtered"].set_index("image")["insertion"]
+    maps = np.asarray(Saliency(model).explain(*data))
+    # of random weights the map as it is may be best
+    if found.choices["sigma"].iloc[0] == 2:
+        maps = forgrad(maps, 2, axes=(1, 2))
+    expected = Insertion(model, *data, steps=10).evaluate_per_image(maps)
+    np.testing.assert_allclose(filtered, expected[filtered.index], rtol=1e-5)
+    with pytest.raises(ValueError, match="another model or other images"):
+        run_benchmark(model, *data, ["Saliency"], **options)
+
+
+def test_volumes_ask_for_axes_and_no_mu_fidelity(rng):
+    model, data = small_network(4, 5, 6, 1), some(rng, 4, 5, 6, 1)
+    with pytest.raises(ValueError, match=r"say along which axes.*axes=\(1, 2, 3\)"):
+        run_benchmark(model, *data, **QUICK)
+    with pytest.raises(ValueError, match="leave it out by mu_fidelity_samples=0"):
+        run_benchmark(model, *data, axes=(1, 2, 3), verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:Only 4 images")
+def test_the_reason_of_an_error_in_a_graph_is_the_error(rng):
+    @tf.function
+    def explain(inputs, targets):
+        raise ValueError("the cause")
+
+    class Failing:
+        def explain(self, inputs, targets):
+            return explain(inputs, targets)
+
+    methods = {"right": Saliency, "failing": lambda model: Failing()}
+    found = run_benchmark(
+        small_network(4, 4, 1), *some(rng, 4, 4, 1), methods, controls=(), nb_choosing=2, **QUICK
+    )
+    assert list(found.methods["reason"]) == ["", "ValueError: the cause"]

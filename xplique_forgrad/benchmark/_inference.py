@@ -16,6 +16,8 @@ LEVEL = 0.95
 NB_RESAMPLES = 1000
 # resampled means of equal scores differ by rounding alone
 _DECIMALS = 12
+# resamples are drawn and summed in so many parts, for less memory
+_NB_PARTS = 20
 
 
 class PairedTest(NamedTuple):
@@ -97,15 +99,22 @@ def bootstrap_means(scores: np.ndarray, seed: int = 0) -> np.ndarray:
     means
         Of shape (1000, ...).
     """
-    return np.round(np.tensordot(_weights(len(scores), seed), scores, 1), _DECIMALS)
+    flat = np.reshape(scores, (len(scores), -1))
+    sums = [counts @ flat for counts in _counts(len(scores), seed)]
+    means = np.concatenate(sums).reshape(NB_RESAMPLES, *np.shape(scores)[1:]) / len(scores)
+    return np.round(means, _DECIMALS)
 
 
 @functools.lru_cache(maxsize=4)
-def _weights(nb_images: int, seed: int) -> np.ndarray:
-    """Share of each image in each resample, (1000, N); tables resample the same images often."""
+def _counts(nb_images: int, seed: int) -> list[np.ndarray]:
+    """How often each image is in each resample, (1000, N) in parts; tables ask for it often."""
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(nb_images, np.full(nb_images, 1 / nb_images), size=NB_RESAMPLES)
-    return counts / nb_images
+    shares = np.full(nb_images, 1 / nb_images)
+    # more than 255 images have counts of about 1, and none beyond 255
+    return [
+        rng.multinomial(nb_images, shares, size=NB_RESAMPLES // _NB_PARTS).astype(np.uint8)
+        for _ in range(_NB_PARTS)
+    ]
 
 
 class Ranks(NamedTuple):

@@ -122,7 +122,7 @@ class Measure:
 
     def score(
         self, row: Row, chunk: Chunk, choices: Sequence[Mapping[str, Any]]
-    ) -> dict[str, list]:
+    ) -> dict[str, np.ndarray]:
         """Columns of records: each setting, treatment and image."""
         maps = _floating(row.maps(chunk.batch))
         chosen = [Candidate(*choice["candidate"]) for choice in choices]
@@ -130,14 +130,17 @@ class Measure:
         candidates = list(dict.fromkeys([_RAW, rectified, *chosen]))
         treated = self._treated(maps, candidates)
         places = _without_twins(treated)
+        distinct, back = np.unique(places, return_inverse=True)
         others = OtherImage(seed=self.plan.seed).maps(chunk.batch, maps)[0]
         controls = self._treated(others, candidates)
+        # of the same maps once
         measures = {
-            "high_frequency": self._high_frequency(treated),
-            "agreement": _agreement(treated),
+            "high_frequency": self._high_frequency(treated[distinct])[back],
+            "agreement": _agreement(treated[distinct])[back],
             "stability": self._stability(row, chunk, maps, candidates),
         }
-        columns: dict[str, list] = {}
+        nb_images = len(chunk.batch.positions)
+        columns: dict[str, list[np.ndarray]] = {}
         for setting, choice in zip(self.plan.settings, chosen):
             wanted = [candidates.index(one) for one in (_RAW, rectified, choice)]
             wanted = [places[index] for index in wanted]
@@ -146,16 +149,16 @@ class Measure:
             for treatment, index in zip(TREATMENTS, wanted):
                 values = {name: one[scored.index(index)] for name, one in found.items()}
                 values |= {name: one[index] for name, one in measures.items()}
-                nb_images = len(chunk.batch.positions)
+                values = {name: one.astype(np.float64) for name, one in values.items()}
                 values |= {
-                    "treatment": np.full(nb_images, treatment),
-                    "baseline": np.full(nb_images, setting.baseline),
+                    "treatment": np.full(nb_images, treatment, object),
+                    "baseline": np.full(nb_images, setting.baseline, object),
                     "patch_size": np.full(nb_images, setting.patch_size),
                     "image": chunk.batch.positions,
                 }
                 for name, one in values.items():
-                    columns.setdefault(name, []).extend(np.asarray(one).tolist())
-        return columns
+                    columns.setdefault(name, []).append(one)
+        return {name: np.concatenate(several) for name, several in columns.items()}
 
     def forget(self) -> None:
         """Forget the predictions of images that are scored."""
@@ -212,10 +215,12 @@ class Measure:
 
 def _agreement(treated: np.ndarray) -> np.ndarray:
     """Spearman's correlation (K, B) of maps (K, B, ...) with the first of them."""
-    flat = treated.reshape(*treated.shape[:2], -1).astype(np.float64)
+    flat = treated.reshape(*treated.shape[:2], -1)
     # of a constant map there is no correlation, but it agrees with itself
     is_same = (flat == flat[0]).all(axis=-1)
-    return np.where(is_same, 1.0, rank_correlation(flat[0], flat))
+    found = np.ones(is_same.shape)
+    found[1:] = rank_correlation(flat[0], flat[1:])
+    return np.where(is_same, 1.0, found)
 
 
 def _of_unit_norm(maps: np.ndarray) -> np.ndarray:

@@ -17,12 +17,17 @@ from xplique.attributions import DeconvNet, GuidedBackprop
 from xplique.attributions.base import BlackBoxExplainer, WhiteBoxExplainer
 from xplique.commons.model_override import has_relu_activation, is_relu
 
+from .._checks import batch_shape
+from .._explainers import build_explainer
+from .._models import torch_module
 from ..search._description import describe_with_data
 
 # given by the model, or of no use on a command line
 _NOT_OPTIONS = ("model", "output_layer", "batch_size", "operator")
 # they look at an inner layer
 _GREY = ("GradCAM", "GradCAMPP", "FEM")
+# they resize maps to images
+_OF_IMAGES = (*_GREY, "SobolAttributionMethod", "HsicAttributionMethod")
 # of the range of the inputs: Xplique's default is an absolute number
 _NOISE = 0.1
 # of the shorter side: Xplique's default of 3 pixels takes 5,600 passes for 224
@@ -41,13 +46,7 @@ class Method(NamedTuple):
         options = dict(self.options)
         if operator is not None and "operator" in inspect.signature(self.kind).parameters:
             options["operator"] = operator
-        try:
-            return self.kind(model, batch_size=batch_size, **options)
-        except StopIteration:
-            raise ValueError(
-                f"{self.name} finds no layer to look at in {model.name!r}; name one, for instance "
-                f"{self.name}:conv_layer=NAME."
-            ) from None
+        return build_explainer(self.kind, model, batch_size=batch_size, **options)
 
     def __str__(self) -> str:
         options = ",".join(f"{name}={value}" for name, value in self.options.items())
@@ -187,13 +186,6 @@ def kind_of(method: type) -> str:
     return "white" if issubclass(method, WhiteBoxExplainer) else "black"
 
 
-def unwrapped(explainer: Any) -> Any:
-    """What a wrapper such as `FORGrad` explains by."""
-    while hasattr(explainer, "explainer"):
-        explainer = explainer.explainer
-    return explainer
-
-
 def _own(name: str, factory: Any) -> Wanted:
     if isinstance(factory, BlackBoxExplainer) or not callable(factory):
         raise TypeError(
@@ -224,6 +216,7 @@ def _of_xplique(text: Any) -> Wanted:
     method = parse_method(text)
 
     def build(model: Any, inputs: Inputs) -> Any:
+        _check_can_explain(method, model, inputs.shape)
         if method.kind in (GuidedBackprop, DeconvNet):
             _check_has_relu(method.name, model)
         scaled = {**_scaled_options(method.name, inputs), **method.options}
@@ -240,7 +233,25 @@ def _scaled_options(name: str, inputs: Inputs) -> dict[str, Any]:
     if name == "Occlusion" and len(inputs.shape) == 3:
         side = min(inputs.shape[:2])
         return {"patch_size": max(1, side // _PATCH), "patch_stride": max(1, side // _STRIDE)}
+    if name == "Occlusion" and len(inputs.shape) == 2:
+        time, width = inputs.shape
+        # all series of an input together
+        sizes = ((max(1, time // share), width) for share in (_PATCH, _STRIDE))
+        return dict(zip(("patch_size", "patch_stride"), sizes))
     return {}
+
+
+def _check_can_explain(method: Method, model: Any, shape: tuple[int, ...]) -> None:
+    """Raise a ValueError if the method makes no maps of such a model, or inputs of the shape."""
+    kind = kind_of(method.kind)
+    looks_at_layers = kind == "grey" or method.kind in (GuidedBackprop, DeconvNet)
+    if torch_module(model) is not None and looks_at_layers:
+        raise ValueError(
+            f"{method.name} looks at layers of Keras, and those of a TorchWrapper are PyTorch's."
+        )
+    is_of_images = method.name in _OF_IMAGES
+    if (is_of_images and len(shape) != 3) or (kind == "black" and len(shape) > 3):
+        raise ValueError(f"{method.name} of Xplique makes no maps of inputs {batch_shape(shape)}.")
 
 
 def _check_has_relu(name: str, model: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from .._checks import check_count
 from .._notices import notify
@@ -44,6 +45,8 @@ class Plan:
     nb_stability: int
     operator: Any
     batch_size: int
+    jit_compile: bool = False
+    strategy: tf.distribute.Strategy | None = None
 
     def __post_init__(self) -> None:
         for size in self.patch_sizes:
@@ -77,7 +80,14 @@ class Plan:
 
     def scoring(self, baseline: str, activation: str | None) -> ScoringOptions:
         """How the model scores perturbed inputs."""
-        return ScoringOptions(self.batch_size, self.baselines[baseline], self.operator, activation)
+        return ScoringOptions(
+            self.batch_size,
+            self.baselines[baseline],
+            self.operator,
+            activation,
+            self.jit_compile,
+            self.strategy,
+        )
 
     def split(self, nb_images: int) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -120,6 +130,7 @@ class Plan:
             "mu_fidelity_samples": self.mu_fidelity_samples,
             "nb_stability": self.nb_stability,
             "operator": describe(self.operator),
+            "jit_compile": self.jit_compile,
         }
 
 

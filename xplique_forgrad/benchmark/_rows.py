@@ -12,12 +12,15 @@ import keras
 import numpy as np
 from xplique.attributions.base import BlackBoxExplainer
 
+from .._checks import batch_shape
+from .._explainers import check_explains, unwrapped
+from .._replicas import Replicas
 from .._samples import Batch
 from ..search._description import describe_with_data
 from ..search._explaining import EXPLAINED, Explaining
 from ..search._seeds import repeatable
 from ..search.controls import control_maps, make_control
-from ._methods import Inputs, Wanted, kind_of, unwrapped, wanted_methods
+from ._methods import Inputs, Wanted, kind_of, wanted_methods
 from ._passes import Passes
 
 # what controls by name are called in tables
@@ -73,15 +76,22 @@ class MethodRow:
         What its options depend on.
     seed
         Seed of what it draws.
+    replicas
+        Devices that share the images.
     """
 
-    def __init__(self, wanted: Wanted, passes: Passes, inputs: Inputs, seed: int):
+    def __init__(
+        self, wanted: Wanted, passes: Passes, inputs: Inputs, seed: int, replicas: Replicas
+    ):
         self.name, self.options, self.kind = wanted.name, wanted.options, wanted.kind
         self.wanted, self._passes, self._inputs = wanted, passes, inputs
         self._explainer: Any = None
         # whether it draws noise is found out, if it is not told
         self._explaining = Explaining(
-            lambda batch: self.explainer.explain(batch.inputs, batch.targets), seed, in_graphs=True
+            lambda batch: self.explainer.explain(batch.inputs, batch.targets),
+            seed,
+            in_graphs=True,
+            replicas=replicas,
         )
         self._at_once = EXPLAINED
         self._last: tuple[Batch | None, np.ndarray] = None, np.empty(0)
@@ -100,6 +110,7 @@ class MethodRow:
                     f"The method {self.name!r} gave {self._explainer!r}, which has no `explain`; "
                     "give a function of a model that gives an explainer, as Xplique's are."
                 )
+            check_explains(self._explainer)
         return self._explainer
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
@@ -124,7 +135,7 @@ class MethodRow:
             "forward": _known(max(1.0, forward) if kind == "grey" else forward),
             "backward": _known(backward),
             "at_once": at_once,
-            "is_random": not np.array_equal(first, second),
+            "is_random": self._explaining.replicas.agree(not np.array_equal(first, second)),
         }
         self.resume(prepared)
         return prepared
@@ -141,8 +152,8 @@ class MethodRow:
             sizes, wanted = maps.shape[1:3], batch.inputs.shape[1:-1][:2]
             if sizes[: len(wanted)] != wanted:
                 raise ValueError(
-                    f"The method gave maps of shape {('N', *maps.shape[1:])} for inputs "
-                    f"{('N', *batch.inputs.shape[1:])}; `explain` must give (N, H, W) or "
+                    f"The method gave maps of shape {batch_shape(maps.shape[1:])} for inputs "
+                    f"{batch_shape(batch.inputs.shape[1:])}; `explain` must give (N, H, W) or "
                     "(N, H, W, 1), as high and wide as the inputs."
                 )
             self._last = batch, maps
@@ -216,13 +227,14 @@ def make_rows(
     inputs: Inputs,
     axes: tuple[int, ...],
     seed: int,
+    replicas: Replicas,
 ) -> list[Row]:
     """The rows of a model: its methods, and the controls."""
     passes = Passes(model)
-    methods = [MethodRow(one, passes, inputs, seed) for one in wanted]
+    methods = [MethodRow(one, passes, inputs, seed, replicas) for one in wanted]
     base = next((row for row in methods if row.name == _BASE), methods[0])
     if base.name != _BASE and isinstance(model, keras.Model):
-        base = MethodRow(wanted_methods([_BASE])[0], passes, inputs, seed)
+        base = MethodRow(wanted_methods([_BASE])[0], passes, inputs, seed, replicas)
     # another seed than that of the partners that every row is compared with
     own = [ControlRow(one, base, model, inputs, axes, seed + 1) for one in controls]
     rows: list[Row] = [*methods, *own]

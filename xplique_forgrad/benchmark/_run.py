@@ -5,6 +5,7 @@ The run of a benchmark: each row on each chunk of images, as far as the time goe
 from __future__ import annotations
 
 import datetime
+import json
 import numbers
 import os
 import textwrap
@@ -19,11 +20,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from .._checks import check_choice
+from .._checks import batch_shape, check_choice
 from .._models import weights_checksum
 from .._progress import Progress, checked_verbose
+from .._replicas import LostProcessError, Replicas
 from .._samples import ArraySamples, first_batch, make_samples
-from ..filtering._checks import DEFAULT_AXES
+from ..filtering._checks import DEFAULT_AXES, checked_axes
 from ..search import Candidate
 from ..search._settings import SearchOptions
 from ._baselines import named_baselines
@@ -56,6 +58,7 @@ def run_benchmark(
     window: str | Sequence[str] = "disk",
     rectify: str | Sequence[str | None] | None = "magnitude",
     border: str = "periodic",
+    axes: int | Sequence[int] | None = None,
     subtract_control: bool = False,
     nb_choosing: int | None = None,
     steps: int = 10,
@@ -64,6 +67,8 @@ def run_benchmark(
     activation: str | Mapping[str, str | None] | None = None,
     operator: Any = None,
     batch_size: int = 32,
+    jit_compile: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
     max_time: float | None = None,
@@ -86,8 +91,9 @@ def run_benchmark(
     models
         A model, or a mapping from names to models.
     inputs
-        Inputs of shape (N, H, W, C), or a dataset that gives the same order at each pass, and is
-        read as a stream; or a mapping from the names of the models to such inputs.
+        Inputs of shape (N, H, W, C), or others with `axes`, or a dataset that gives the same order
+        at each pass, and is read as a stream; or a mapping from the names of the models to such
+        inputs.
     targets
         One-hot targets of shape (N, output_size), or a mapping of them; None for the classes that
         the model predicts. A dataset brings its own.
@@ -109,6 +115,9 @@ def run_benchmark(
         Cutoffs to try; None for `default_sigmas`.
     window, rectify, border
         The filter, see `forgrad` and `SigmaOptimizer`.
+    axes
+        Axes to filter along; default to (1, 2) for images and (1,) for time series. Volumes and
+        videos need it, and `mu_fidelity_samples=0`.
     subtract_control
         Choose the cutoffs by the specific part of Faithfulness instead of Faithfulness itself;
         takes twice the passes for choosing.
@@ -125,9 +134,15 @@ def run_benchmark(
     activation
         "softmax", "sigmoid" or None: what to put on the outputs for scoring; or a mapping.
     operator
-        Function g(model, inputs, targets) that gives the scores, in explaining and in scoring.
+        Function g(model, inputs, targets) that gives the scores, in explaining and in scoring, or a
+        task of Xplique, such as "object detection".
     batch_size
         Number of inputs to give to the model at once.
+    jit_compile
+        Compile the passes that score by XLA, see `Deletion`.
+    strategy
+        A `tf.distribute.Strategy` whose replicas share the passes, see `Deletion`. Of several
+        processes, the first writes the folder. Explainers that draw noise run on one device.
     seed
         Seed of everything that is drawn.
     folder
@@ -179,31 +194,37 @@ def run_benchmark(
         nb_stability,
         operator,
         batch_size,
+        jit_compile,
+        strategy,
     )
+    replicas = Replicas(strategy)
     wanted = wanted_methods(methods)
     if max_time is not None and not (isinstance(max_time, numbers.Real) and max_time > 0):
         raise ValueError(f"`max_time` is {max_time!r}; give a number of seconds, or None.")
-    shown = checked_verbose(verbose)
-    subjects = _subjects(models, inputs, targets, activation)
+    shown = checked_verbose(verbose) if replicas.is_chief else 0
+    subjects = _subjects(models, inputs, targets, activation, axes)
+    _check_mu_fidelity(subjects, plan)
     # too few images show before anything runs
     splits = [plan.split(len(subject.samples)) for subject in subjects]
     journal = Journal(
-        None if folder is None else Path(folder), {"settings": plan.describe(), "seed": plan.seed}
+        None if folder is None else Path(folder),
+        {"settings": plan.describe(), "seed": plan.seed},
+        replicas,
     )
     nb_rows = len(wanted) + len(plan.controls)
     nb_parts = sum(nb_rows * (1 + len(chunks_of(scored))) for _, scored in splits)
-    clock = _Clock(max_time, len(subjects), Progress(nb_parts, shown), nb_parts)
+    clock = _Clock(max_time, len(subjects), Progress(nb_parts, shown), nb_parts, replicas)
     try:
         runs = []
         for subject, (choosing, scored) in zip(subjects, splits):
             clock.begin_model()
-            run = _ModelRun(subject, plan, wanted, journal, clock)
+            run = _ModelRun(subject, plan, wanted, journal, clock, replicas)
             run.run(choosing, scored)
             runs.append(run)
     finally:
         journal.close()
     benchmark = _put_together(runs, plan)
-    if folder is not None:
+    if folder is not None and replicas.is_chief:
         benchmark.save(folder)
     return benchmark
 
@@ -211,7 +232,15 @@ def run_benchmark(
 class _Clock:
     """The time that is left, of each model its share, and what is shown of it."""
 
-    def __init__(self, max_time: float | None, nb_models: int, progress: Progress, nb_parts: int):
+    def __init__(
+        self,
+        max_time: float | None,
+        nb_models: int,
+        progress: Progress,
+        nb_parts: int,
+        replicas: Replicas,
+    ):
+        self._replicas = replicas
         self._end = None if max_time is None else time.monotonic() + max_time
         self._nb_models, self._deadline = nb_models, float("inf")
         self._progress, self._nb_left = progress, nb_parts
@@ -227,7 +256,9 @@ class _Clock:
     @property
     def is_late(self) -> bool:
         """Whether the time of the model is over."""
-        return time.monotonic() > self._deadline
+        is_late = time.monotonic() > self._deadline
+        # processes have clocks of their own
+        return self._replicas.agree(is_late) if np.isfinite(self._deadline) else False
 
     def known(self) -> None:
         """A part was there already."""
@@ -262,16 +293,20 @@ class _ModelRun:
         wanted: Sequence[Wanted],
         journal: Journal,
         clock: _Clock,
+        replicas: Replicas,
     ):
+        self._replicas = replicas
         self.subject, self.plan = subject, plan
         self._journal, self._clock = journal, clock
         inputs = Inputs(subject.samples.shape, subject.spread, plan.batch_size, plan.operator)
-        self.rows = make_rows(wanted, plan.controls, subject.model, inputs, subject.axes, plan.seed)
+        self.rows = make_rows(
+            wanted, plan.controls, subject.model, inputs, subject.axes, plan.seed, replicas
+        )
         self.names = [row.name for row in self.rows]
         self.reasons: dict[str, str] = {}
         self.prepared: dict[str, dict[str, Any]] = {}
         # of each row, by chunk
-        self.columns: dict[str, dict[int, dict[str, list]]] = {}
+        self.columns: dict[str, dict[int, dict[str, np.ndarray]]] = {}
         self.data: dict[str, Any] = {}
 
     def run(self, choosing: np.ndarray, scored: np.ndarray) -> None:
@@ -299,6 +334,9 @@ class _ModelRun:
         measure = Measure(self.subject, plan)
         _, inputs, targets = zip(*samples.batches(len(choosing), choosing))
         images = ArraySamples(np.concatenate(inputs), np.concatenate(targets), samples.has_labels)
+        # after these nothing is known
+        is_known = [any(part is not None for part in self._stored(int(c[0]))) for c in chunks]
+        nb_known = max(np.flatnonzero(is_known), default=-1) + 1
         size = len(chunks[0])
         positions = np.concatenate(chunks[first:])
         for number, batch in enumerate(samples.batches(size, positions), start=first):
@@ -306,8 +344,7 @@ class _ModelRun:
             for row in self.rows:
                 self._measure_row(row, number, chunk, measure, images)
             measure.forget()
-            later = (part for rest in chunks[number + 1 :] for part in self._stored(int(rest[0])))
-            if self._clock.is_late and all(part is None for part in later):
+            if self._clock.is_late and number + 1 >= nb_known:
                 break
 
     def _measure_row(
@@ -332,6 +369,8 @@ class _ModelRun:
             self.columns.setdefault(row.name, {})[number] = columns
         except _OutOfTimeError:
             return
+        except LostProcessError:
+            raise
         except Exception as error:  # a method may fail in any way; it is recorded
             self.reasons[row.name] = f"{type(error).__name__}: {_first_line(error)}"
             self.columns.pop(row.name, None)
@@ -380,6 +419,10 @@ class _ModelRun:
             "weights": weights_checksum(self.subject.model),
             "activation": self.subject.activation,
         }
+        if self.subject.axes != DEFAULT_AXES.get(len(samples.shape) + 1):
+            self.data["axes"] = list(self.subject.axes)
+        known = json.dumps([self.data, self.plan.describe()])
+        self._replicas.check_same("models, inputs or settings", known)
         key = [self.subject.name, "data"]
         known = self._journal.get(key)
         if known is None:
@@ -404,14 +447,16 @@ def _prepare(row: Row, measure: Measure, images: ArraySamples) -> dict[str, Any]
     return {**prepared, "choices": measure.choose(row.maps(batch), images)}
 
 
-def _subjects(models: Any, inputs: Any, targets: Any, activation: Any) -> list[Subject]:
+def _subjects(
+    models: Any, inputs: Any, targets: Any, activation: Any, axes: int | Sequence[int] | None
+) -> list[Subject]:
     is_several = isinstance(models, Mapping)
     named = models if is_several else {str(getattr(models, "name", "model")): models}
     if not named:
         raise ValueError("`models` is empty; give a model, or a mapping from names to models.")
     found = []
     for name, model in named.items():
-        if not callable(model):
+        if not callable(getattr(model, "predict_proba", model)):
             raise TypeError(
                 f"The model {name!r} is {model!r}; give a Keras model or a function of inputs."
             )
@@ -419,14 +464,31 @@ def _subjects(models: Any, inputs: Any, targets: Any, activation: Any) -> list[S
         check_choice("activation", given[2], ("softmax", "sigmoid", None))
         samples = make_samples(given[0], given[1], model)
         rank = len(samples.shape) + 1
-        if rank not in DEFAULT_AXES:
+        if axes is None and rank not in DEFAULT_AXES:
             raise ValueError(
-                f"The inputs of {name!r} have shape {('N', *samples.shape)}; a benchmark takes "
-                "images (N, H, W, C) and time series (N, T, C)."
+                f"The inputs of {name!r} have shape "
+                f"{batch_shape(samples.shape)}; say along which axes "
+                "to filter their explanations, for instance run_benchmark(..., axes=(1, 2, 3)). "
+                "Tabular inputs have no order to filter along."
             )
+        chosen = (
+            DEFAULT_AXES[rank]
+            if axes is None
+            else checked_axes(axes, tf.TensorShape((None, *samples.shape)))
+        )
         spread = float(np.ptp(first_batch(samples).inputs)) or 1.0
-        found.append(Subject(str(name), model, samples, given[2], DEFAULT_AXES[rank], spread))
+        found.append(Subject(str(name), model, samples, given[2], chosen, spread))
     return found
+
+
+def _check_mu_fidelity(subjects: Sequence[Subject], plan: Plan) -> None:
+    for subject in subjects if plan.mu_fidelity_samples else ():
+        if len(subject.samples.shape) > 3:
+            raise ValueError(
+                f"The inputs of {subject.name!r} have shape "
+                f"{batch_shape(subject.samples.shape)}, and "
+                "MuFidelity takes none beyond images; leave it out by mu_fidelity_samples=0."
+            )
 
 
 def _of_model(value: Any, name: str) -> Any:
@@ -446,12 +508,13 @@ def _put_together(runs: Sequence[_ModelRun], plan: Plan) -> Benchmark:
         rows, chunks = run.complete()
         names = {"model": run.subject.name}
         for name in rows:
-            parts = [pd.DataFrame(run.columns[name][chunk]) for chunk in chunks]
-            records += [part.assign(**names, method=name) for part in parts]
+            parts = [run.columns[name][chunk] for chunk in chunks]
+            columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+            records.append(pd.DataFrame({**columns, **names, "method": name}))
             for choice in run.prepared[name]["choices"]:
                 candidate = Candidate(*choice["candidate"])
                 choices.append({**names, "method": name, **choice, "candidate": str(candidate)})
-        nb_images = sum(len(set(run.columns[rows[0]][chunk]["image"])) for chunk in chunks)
+        nb_images = sum(len(np.unique(run.columns[rows[0]][chunk]["image"])) for chunk in chunks)
         methods += [_of_method(run, name, nb_images if name in rows else 0) for name in run.names]
     return Benchmark(
         records=pd.concat(records),
@@ -501,4 +564,7 @@ def _device() -> str:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
+    # what AutoGraph writes: the trace comes first
+    if lines[:1] == ["in user code:"]:
+        lines = [lines[-1].strip().removeprefix(f"{type(error).__name__}: ")]
     return textwrap.shorten(lines[0], _LONGEST) if lines else "without a message"
