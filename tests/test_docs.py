@@ -3,7 +3,7 @@ Every example that a reader can copy runs: README, docs, docstrings, and the tut
 """
 
 import doctest
-import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
-import tensorflow as tf
 
 import xplique_forgrad
 
@@ -23,7 +22,6 @@ PAGES = [
     *sorted((ROOT / "docs/how-to").glob("*.md")),
     *sorted((ROOT / "docs/api").glob("*.md")),
 ]
-EXTRAS = ("torch", "keras_cv", "keras_hub")
 NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 MODULES = [
     module.name
@@ -32,26 +30,26 @@ MODULES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def examples():
+    """The hook of the site that runs the examples of pages."""
+    path = ROOT / "docs/hooks/examples.py"
+    specification = importlib.util.spec_from_file_location("examples", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-    monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "__page__"}
+def test_examples_run_and_save_what_the_page_shows(page, examples):
+    text = page.read_text(encoding="utf-8")
     try:
-        for block in blocks:
-            exec(compile(block, str(page), "exec"), namespace)
-    except ImportError as error:
-        # what an extra brings
-        if error.name not in EXTRAS and "xplique-forgrad[" not in str(error):
-            raise
+        found = examples.outputs(text, page.relative_to(ROOT).as_posix().removeprefix("docs/"))
+    except examples.MissingExtraError as error:
         pytest.skip(str(error))
-    finally:
-        plt.close("all")
-        # the wrapper of PyTorch sets it for the whole process
-        tf.config.run_functions_eagerly(False)
-        xplique_forgrad.unregister()
-        xplique_forgrad.register()
+    for name in re.findall(r"!\[[^\]]*\]\(([\w.-]+)\)", text):
+        assert name in found.pictures, f"{page.name} shows {name}, which no example saves"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -71,7 +69,11 @@ def test_shell_blocks_are_the_two_commands_of_the_project():
 def test_links_to_files_of_the_repository_exist():
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text):
+        # names alone are pictures that the examples save
+        links = re.findall(r"(!?)\[[^\]]*\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text)
+        for is_picture, target in links:
+            if is_picture and "/" not in target:
+                continue
             path = page.parent / target
             assert path.is_dir() or path.stat().st_size > 0, f"{page.name} links to {target}"
 
