@@ -3,6 +3,8 @@ from glob import glob
 
 # before TensorFlow is imported: quiet where there is no GPU, untouched where there is one
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# the processes of the tests share a GPU
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 if not glob("/dev/nvidia[0-9]*"):
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
