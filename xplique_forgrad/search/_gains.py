@@ -185,7 +185,7 @@ def cross_fitted_gain(
     gain
         Mean, bounds at 95 % and number of images.
     """
-    judged = scores if judged is None else judged
+    are_judged, judged = judged is not None, scores if judged is None else judged
     columns = ~np.isnan(scores[reference])
     scores, judged = scores[:, columns], judged[:, columns]
     valid = ~np.isnan(scores).any(axis=1)
@@ -199,22 +199,23 @@ def cross_fitted_gain(
     choosing = scores[valid] - scores[reference]
     gains = judged[valid] - judged[reference]
     folds = folds_of(nb_images, seed)
-    of_fold = np.eye(folds.max() + 1)[folds]
+    members = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
 
     def mean_gains(weights):
         # (resamples, folds, candidates)
         def sums_of(values):
-            return np.stack([(weights * member) @ values.T for member in of_fold.T], axis=1)
+            return np.stack([weights[:, part] @ values[:, part].T for part in members], axis=1)
 
         sums = sums_of(choosing)
         chosen = np.argmax(sums.sum(axis=1, keepdims=True) - sums, axis=-1)[..., np.newaxis]
-        return np.take_along_axis(sums_of(gains), chosen, axis=-1)[..., 0].sum(axis=1) / nb_images
+        judged_sums = sums_of(gains) if are_judged else sums
+        return np.take_along_axis(judged_sums, chosen, axis=-1)[..., 0].sum(axis=1) / nb_images
 
     mean = float(mean_gains(np.ones((1, nb_images)))[0])
     rng = np.random.default_rng(seed)
     size = int(np.clip(2**22 // nb_images, 1, NB_RESAMPLES))
     resampled = [
-        mean_gains(rng.multinomial(nb_images, np.full(nb_images, 1 / nb_images), size=size))
+        mean_gains(rng.multinomial(nb_images, np.full(nb_images, 1 / nb_images), size=size) * 1.0)
         for _ in range(-(-NB_RESAMPLES // size))
     ]
     error = float(np.std(np.concatenate(resampled)))
