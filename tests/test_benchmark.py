@@ -266,6 +266,10 @@ def test_a_folder_of_other_settings_or_images_is_refused(model, data, tmp_path):
         run_benchmark(model, *data, methods, **{**options, "sigmas": [3]})
     with pytest.raises(ValueError, match=r"another model or other images by the name 'sum'"):
         run_benchmark(model, data[0][::-1], data[1], methods, **options)
+    with pytest.raises(ValueError, match="journal.jsonl, which is a file; give a folder"):
+        run_benchmark(model, *data, ["Saliency"], **{**QUICK, "folder": tmp_path / "journal.jsonl"})
+    with pytest.raises(ValueError, match=r"names of methods go by methods=\['Saliency'\]"):
+        run_benchmark(model, data[0], ["Saliency"], **QUICK)
     (tmp_path / "journal.jsonl").write_text("something else\n")
     with pytest.raises(ValueError, match=r"no journal of a benchmark"):
         run_benchmark(model, *data, methods, **options)

@@ -139,6 +139,8 @@ def test_bad_streams_of_maps(kind, is_stream):
         metric(dataset_of(explanations[:5]))
     with pytest.raises(ValueError, match="more than 7 explanations for 7 inputs"):
         metric(dataset_of(np.repeat(explanations, 2, axis=0)))
+    with pytest.raises(ValueError, match="more than 7 explanations for 7 inputs"):
+        metric(dataset_of(np.concatenate([explanations, explanations[:1]])))
     with pytest.raises(ValueError, match=r"elements of shape \(5, 4, 1\).*same height and width"):
         metric(dataset_of(explanations[:, :, :4]))
     with pytest.raises(TypeError, match="dataset of explanations gives .* explanations alone"):
@@ -147,9 +149,19 @@ def test_bad_streams_of_maps(kind, is_stream):
         metric(FromInputs(nb_missing=1))
     with pytest.raises(TypeError, match=r"Saliency is a class; give .* Saliency\(model\)"):
         metric(Saliency)
+    with pytest.raises(TypeError, match=r"FORGrad is a class; give .*FORGrad\(Saliency\(model\)\)"):
+        metric(FORGrad)
     bad = explanations.copy()
     bad[4, 0, 0] = np.nan
     with pytest.raises(ValueError, match="Explanation 4 holds NaN"):
         metric(dataset_of(bad))
     with pytest.raises(TypeError, match="an explainer"):
         metric(lambda inputs: inputs)
+
+
+def test_a_dataset_that_is_shuffled_anew_is_an_error_at_the_second_pass():
+    model, inputs, targets, explanations = case((5, 6, 3), (5, 6, 1))
+    metric = Deletion(model, dataset_of(inputs, targets).shuffle(7, seed=0), batch_size=3)
+    metric(explanations)
+    with pytest.raises(ValueError, match="reshuffle_each_iteration=False"):
+        metric(explanations)

@@ -369,7 +369,7 @@ def test_what_xla_does_not_compile_is_refused(classifier, images):
     def operator(model, inputs, targets):
         return np.sum(model(inputs).numpy() * targets, axis=-1)
 
-    with pytest.raises(ValueError, match="is no graph of TensorFlow"):
+    with pytest.raises(ValueError, match="XLA compiles graphs of TensorFlow.*Give the keras.Model"):
         Insertion(classifier, inputs, targets, jit_compile=True, operator=operator).evaluate(masks)
     with pytest.raises(ValueError, match="`jit_compile` is 'yes'"):
         Insertion(classifier, inputs, targets, jit_compile="yes")

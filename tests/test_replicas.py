@@ -122,6 +122,8 @@ def test_two_devices_and_a_name_of_a_search_go_together():
         SigmaOptimizer(Saliency, strategy=("racing", "exhaustive"))
     with pytest.raises(ValueError, match="must be one of 'racing', 'exhaustive'"):
         SigmaOptimizer(Saliency, strategy="mirrored")
+    with pytest.raises(ValueError, match=r"give .* a tf\.distribute\.Strategy"):
+        SigmaOptimizer(Saliency, strategy=tf.distribute.MirroredStrategy)
 
 
 def test_a_strategy_is_one_of_tensorflow(model, data):

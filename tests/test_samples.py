@@ -92,6 +92,11 @@ def test_arrays_that_do_not_go_together(inputs, targets, message):
         make_samples(inputs, targets)
 
 
+def test_a_generator_is_no_input(data):
+    with pytest.raises(TypeError, match=r"generator, which can be read once.*from_generator"):
+        make_samples((image for image in data[0]), data[1])
+
+
 def test_a_single_input_is_no_batch(data):
     model = keras.Sequential([keras.Input((4, 5, 3)), keras.layers.Flatten()])
     with pytest.raises(ValueError, match=r"inputs\[None\], and its target as targets\[None\]"):

@@ -684,3 +684,11 @@ def test_maps_on_a_gpu_stay_there_and_score_the_same(monkeypatch):
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
     np.testing.assert_allclose(found.others["mu_fidelity"], expected.others["mu_fidelity"])
     np.testing.assert_allclose(found.control, expected.control, atol=1e-6, equal_nan=True)
+
+
+def test_explanations_that_are_read_once_are_refused(images, classifier):
+    maps = tf.data.Dataset.from_tensor_slices(images.inputs[..., 0])
+    optimizer = SigmaOptimizer(None, sigmas=[4], model=classifier)
+    for explanations in (maps, Saliency(classifier)):
+        with pytest.raises(TypeError, match="reads maps several times.*np.memmap"):
+            optimizer.search(images.inputs, images.targets, explanations)

@@ -82,6 +82,11 @@ def make_samples(inputs: Any, targets: Any = None, model: Any = None) -> Samples
     check_input(model)
     if isinstance(inputs, tf.data.Dataset):
         return StreamSamples(inputs, targets, model)
+    if isinstance(inputs, Iterator):
+        raise TypeError(
+            f"The inputs are a {type(inputs).__name__}, which can be read once; give an array, or "
+            "a tf.data.Dataset, such as tf.data.Dataset.from_generator makes of a function."
+        )
     inputs = np.asarray(inputs)
     if not inputs.ndim or not len(inputs):
         raise ValueError(f"The inputs have shape {inputs.shape}; give at least one, (N, ...).")
@@ -210,11 +215,17 @@ class StreamSamples(Samples):
             wanted = tf.constant(flags)
             numbered = numbered.take(int(np.max(positions)) + 1)
             numbered = numbered.filter(lambda position, _: wanted[position])
+        # the first whole pass is what later ones are compared with
+        is_first, seen = positions is None and self._fingerprints is None, []
         for position, (read, targets) in numbered.batch(batch_size).prefetch(1):
             inputs = _float32(read)
             batch = Batch(position.numpy(), inputs, self._targets_of(inputs, targets))
             self._check_order(batch)
+            if is_first:
+                seen += [_checksum(*pair) for pair in zip(*batch[1:])]
             yield batch
+        if is_first and self.known_length in (None, len(seen)):
+            self._fingerprints, self.known_length = np.array(seen), len(seen)
 
     def per_sample(self, function: Callable) -> PerSample:
         """The function is given each batch."""

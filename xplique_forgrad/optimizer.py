@@ -353,7 +353,7 @@ def _two_strategies(given: Any) -> tuple[Any, tf.distribute.Strategy | None]:
     several = given if isinstance(given, (tuple, list)) else (given,)
     devices = [one for one in several if isinstance(one, tf.distribute.Strategy)]
     names = [one for one in several if one is not None and one not in devices]
-    if len(devices) > 1 or len(names) > 1:
+    if len(devices) > 1 or len(names) > 1 or not all(isinstance(one, str) for one in names):
         raise ValueError(
             f"`strategy` is {given!r}; give 'racing' or 'exhaustive', a tf.distribute.Strategy, or "
             "a pair of one each, such as ('exhaustive', tf.distribute.MirroredStrategy())."

@@ -50,6 +50,8 @@ class Journal:
         self._file = None
         if folder is None:
             return
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"`folder` is {folder}, which is a file; give a folder.")
         path = folder / _NAME
         header = {"format": _FORMAT, **json.loads(json.dumps(identity))}
         is_new = not path.exists()

@@ -103,8 +103,8 @@ class Plan:
             nb_choosing = max(_FEWEST, min(_MOST, nb_images // 4))
         if nb_choosing < 2 or nb_images - nb_choosing < 2:
             raise ValueError(
-                f"There are {nb_images} images, of which {nb_choosing} would choose sigma; give at "
-                "least 2 to choose, by `nb_choosing`, and 2 more to score."
+                f"There are {nb_images} images, and {nb_choosing} of them would choose sigma; give "
+                "at least 2 to choose, by `nb_choosing`, and 2 more to score."
             )
         if nb_images - nb_choosing < CHUNK:
             notify(

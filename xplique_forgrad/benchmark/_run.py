@@ -451,6 +451,8 @@ def _subjects(
     models: Any, inputs: Any, targets: Any, activation: Any, axes: int | Sequence[int] | None
 ) -> list[Subject]:
     is_several = isinstance(models, Mapping)
+    if isinstance(targets, (list, tuple)) and any(isinstance(one, str) for one in targets):
+        raise ValueError(f"`targets` is {targets!r}; names of methods go by methods={targets!r}.")
     named = models if is_several else {str(getattr(models, "name", "model")): models}
     if not named:
         raise ValueError("`models` is empty; give a model, or a mapping from names to models.")

@@ -19,7 +19,7 @@ _CLASSES = {
     "rectified": "On {names} the gain over the map as is comes from rectification: the filter adds "
     "none that is significant.",
     "loses": "Filtering loses {measure} on {names}.",
-    "open": "Filtering shows no significant gain over the map as is on {names}.",
+    "open": "Filtering shows no significant gain of {measure} over the map as is on {names}.",
     "none": "No filter was chosen on {names}: the map is as it is, or rectified.",
 }
 

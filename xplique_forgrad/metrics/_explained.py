@@ -70,8 +70,10 @@ def explained_batches(
         nb_read += len(maps)
         if len(maps) < len(batch.positions):
             _refuse(str(nb_read), samples)
+        if len(maps) > len(batch.positions):
+            break
         yield batch, maps
-    if not source.is_over():
+    if nb_read > len(samples) or not source.is_over():
         _refuse(str(source.length or f"more than {len(samples)}"), samples)
 
 
@@ -144,8 +146,10 @@ class _OfExplainer:
 
     def __init__(self, explainer: Explainer):
         if inspect.isclass(explainer):
-            name = explainer.__name__
-            raise TypeError(f"{name} is a class; give an explainer, such as {name}(model).")
+            raise TypeError(
+                f"{explainer.__name__} is a class; give an explainer, such as Saliency(model) or "
+                "FORGrad(Saliency(model))."
+            )
         self._explainer = explainer
         self._size = 0
 

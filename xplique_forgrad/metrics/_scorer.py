@@ -131,8 +131,8 @@ class Scorer:
                 raise
             lines = [line for line in str(error).splitlines() if "compile" in line]
             raise ValueError(
-                f"`jit_compile` is True, and XLA does not compile the model: {lines[0][:300]}. "
-                "Leave `jit_compile` at False."
+                "`jit_compile` is True, and XLA does not compile the model; leave it at False. XLA "
+                f"says: {lines[0][:300]}"
             ) from error
 
     def _build(self, perturb: Perturbation, arguments: Sequence[tf.Tensor]) -> Scoring:
@@ -161,8 +161,9 @@ class Scorer:
                 pass
         if self.options.jit_compile:
             raise ValueError(
-                "`jit_compile` is True, and the model or the operator is no graph of TensorFlow, "
-                "which is what XLA compiles. Leave `jit_compile` at False."
+                "`jit_compile` is True, and XLA compiles graphs of TensorFlow: not a model that is "
+                "a function of Python, nor an operator that uses another library. Give the "
+                "keras.Model itself, or leave `jit_compile` at False."
             )
         rows_graph = tf.function(make_rows).get_concrete_function(*specs)
 

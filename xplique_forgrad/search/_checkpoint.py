@@ -230,6 +230,6 @@ def _check_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
     differing = what_differs(found, wanted)
     if differing:
         raise ValueError(
-            f"{path} is the checkpoint of another search. What differs: {differing}. Give another "
-            "path, or delete the file to start anew."
+            f"{path} is the checkpoint of another search. What differs: {differing}. Go on with "
+            "what is there, or give another path."
         )

@@ -259,6 +259,12 @@ def _check_control(control: Control, search: Search) -> None:
 
 
 def _checked_maps(explanations: Any) -> np.ndarray:
+    if isinstance(explanations, tf.data.Dataset) or hasattr(explanations, "explain"):
+        raise TypeError(
+            f"`explanations` is a {type(explanations).__name__}; a search reads maps several "
+            "times. Give an array, which may be a np.memmap, or leave them out and search with an "
+            "explainer, SigmaOptimizer(explainer)."
+        )
     try:
         return np.asarray(explanations)
     except ValueError as error:
