@@ -51,26 +51,33 @@ def fill_page(page, folder, names, figures):
 
 
 def section(benchmark, name, path, link):
-    """Verdict, figure and tables of a network; of several settings how far these agree."""
-    verdict = benchmark.verdict.split("\n")[1:]
+    """Figure, verdict and tables of a network; of several settings how far these agree."""
+    sentences = "\n".join(f"- {sentence}" for sentence in benchmark.verdict.split("\n")[1:])
+    parts = [folded("Verdict", sentences)]
     if has_settings(benchmark):
-        table = benchmark.robustness()
-        tau = table["tau"].map("{:.2f}".format)
-        bounds = [f" [{low:.2f}, {high:.2f}]" for low, high in zip(table["low"], table["high"])]
-        shown = pd.DataFrame(
-            {
-                "One": table["baseline"] + ", " + table["patch_size"].astype(str),
-                "Other": table["other_baseline"] + ", " + table["other_patch_size"].astype(str),
-                "Compared": table["compared"],
-                "Kendall's tau": tau + ["" if "nan" in bound else bound for bound in bounds],
-            }
-        )
-        parts = [folded("Agreement of all pairs of settings", as_markdown(shown))]
+        parts.append(folded("Agreement of all pairs of settings", agreement(benchmark)))
     else:
         draw(benchmark, path)
-        parts = [f"![Specific faithfulness over passes per image, {name}]({link.as_posix()})"]
-    sentences = "\n".join(f"- {sentence}" for sentence in verdict)
-    return "\n\n".join([sentences, *parts, folded("All scores", benchmark.to_markdown())])
+        shown = (
+            f"Specific faithfulness of each method on {name}, as is and filtered, over the passes "
+            "of the model that it takes; controls at the right"
+        )
+        parts.insert(0, f"![{shown}]({link.as_posix()})")
+    return "\n\n".join([*parts, folded("All scores", benchmark.to_markdown())])
+
+
+def agreement(benchmark):
+    """Kendall's tau of the rankings between settings, as Markdown."""
+    table = benchmark.robustness()
+    tau = table["tau"].map("{:.2f}".format)
+    bounds = [f" [{low:.2f}, {high:.2f}]" for low, high in zip(table["low"], table["high"])]
+    shown = {
+        "One": table["baseline"] + ", " + table["patch_size"].astype(str),
+        "Other": table["other_baseline"] + ", " + table["other_patch_size"].astype(str),
+        "Compared": table["compared"],
+        "Kendall's tau": tau + ["" if "nan" in bound else bound for bound in bounds],
+    }
+    return as_markdown(pd.DataFrame(shown))
 
 
 def has_settings(benchmark):

@@ -221,14 +221,22 @@ def print_gains(subject, size):
     print(as_markdown(pd.DataFrame(rows).T), flush=True)
 
 
-def draw(found, path):
-    """Content by method above, layers below, a column a network."""
-    figure, axes = plt.subplots(2, len(found), figsize=(13, 8), layout="constrained")
-    for (name, (shares, families, curves)), column in zip(found.items(), axes.T):
+def draw_content(found, path):
+    """Content by method, a panel a network."""
+    figure, axes = plt.subplots(len(found), 1, figsize=(5.5, 6.4), layout="constrained")
+    for (name, (shares, families, _)), ax in zip(found.items(), axes):
         label = "share of power beyond 56 cycles, magnitudes"
-        plots.plot_content(shares, families=families, label=label, ax=column[0])
-        column[0].set_title(name)
-        plots.plot_layers(curves, ax=column[1])
+        plots.plot_content(shares, families=families, label=label, ax=ax)
+        ax.set_title(name)
+    save(figure, path)
+
+
+def draw_layers(found, path):
+    """Gradients layer by layer, a panel a network."""
+    figure, axes = plt.subplots(len(found), 1, figsize=(5.5, 8.2), layout="constrained")
+    for (name, (_, _, curves)), ax in zip(found.items(), axes):
+        plots.plot_layers(curves, ax=ax)
+        ax.text(0.01, 0.04, name, transform=ax.transAxes, weight="bold")
     save(figure, path)
 
 
@@ -261,7 +269,8 @@ def main():
         found[subject.name] = (*print_content(subject, size), curves)
         pictures[subject.name] = print_checkerboards(subject, 2 * size)
     if given.figures:
-        draw(found, given.figures / "imagenet.jpg")
+        draw_content(found, given.figures / "imagenet.jpg")
+        draw_layers(found, given.figures / "imagenet-layers.jpg")
         draw_checkerboards(pictures, given.figures / "imagenet-checkerboards.jpg")
     for subject in subjects:
         print(f"\n### Surgery on {subject.name}, {size} photographs explained\n")
