@@ -21,7 +21,9 @@ _ERROR = re.compile(r"(?<=[\d.%]) ± (?=[\d.])")
 
 def on_config(config):
     """Drop the selector of versions, which asks for a list that only mike writes."""
-    if "MIKE_DOCS_VERSION" not in os.environ:
+    if "MIKE_DOCS_VERSION" in os.environ:
+        config.site_url = config.site_url.rstrip("/") + "/"  # mike adds the version without it
+    else:
         config.extra.pop("version", None)
     return config
 

@@ -101,7 +101,7 @@ def relinked(markdown: str, page: str, config, files, folder: str | None = None)
     """
     folder = posixpath.dirname(page) if folder is None else folder
     pages = {file.url: file.src_uri for file in files.documentation_pages()}
-    site = config.site_url.removesuffix(os.environ.get("MIKE_DOCS_VERSION", ""))
+    site = config.site_url.removesuffix(f"{os.environ.get('MIKE_DOCS_VERSION')}/")
 
     def target(link):
         if link == BADGE:
