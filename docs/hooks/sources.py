@@ -46,7 +46,7 @@ def on_files(files, config):
         for cell in cells:
             source = "".join(cell["source"])
             if cell["cell_type"] == "markdown":
-                heading = (_HEADING.findall(source) or [heading])[-1]
+                heading = (_HEADING.findall(source) or [heading])[-1].replace("`", "")
                 texts.append(relinked(source, file.src_uri, config, files))
                 continue
             texts.append(f"````py\n{source}\n````")
