@@ -53,25 +53,30 @@ TOLD = {"alternate", "canonical", "edit", "next", "prev"}
 
 
 class Page(HTMLParser):
-    """What is checked of a page: its elements, their attributes, and some of its text."""
+    """
+    What is checked of a page: its elements, their attributes, and its texts.
+
+    Texts go by the outermost of the elements that hold no prose; those of prose by an empty name.
+    """
 
     def __init__(self, html: str):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts = {"title": "", "style": ""}
-        self._open = ""
+        self.texts = {"title": "", "style": "", "script": "", "pre": "", "code": "", "": ""}
+        self._open: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        self._open = tag
+        if tag in self.texts:
+            self._open.append(tag)
 
     def handle_endtag(self, tag):
-        self._open = ""
+        if tag in self._open:
+            self._open.remove(tag)
 
     def handle_data(self, data):
-        if self._open in self.texts:
-            self.texts[self._open] += data
+        self.texts[self._open[0] if self._open else ""] += data
 
     def all(self, *tags: str) -> list[dict[str, str]]:
         """Attributes of the elements of these names."""
@@ -132,6 +137,15 @@ def unknown_tags(site: Path) -> list[str]:
     ]
 
 
+def raw_markdown(site: Path) -> list[str]:
+    """Links and bold text that no extension made HTML of."""
+    return [
+        f"{path}: {text}"
+        for path, page in pages(site).items()
+        for text in re.findall(r"\]\(\S+\)|\*\*\w[^*\n]*\*\*", page.texts[""])
+    ]
+
+
 def pictures_without_text(site: Path) -> list[str]:
     """Pictures that say nothing to who cannot see them."""
     return [
@@ -189,7 +203,14 @@ def bad_headings(site: Path) -> list[str]:
     return problems
 
 
-CHECKS = (broken_links, unknown_tags, pictures_without_text, outside_requests, bad_headings)
+CHECKS = (
+    broken_links,
+    unknown_tags,
+    raw_markdown,
+    pictures_without_text,
+    outside_requests,
+    bad_headings,
+)
 
 
 def browser_path() -> str | None:

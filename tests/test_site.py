@@ -62,13 +62,15 @@ def test_checks_find_what_is_wrong(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/index.html").write_text(
         '<meta name="description" content="d"><title>s</title><h1>A</h1><h1>B</h1>'
-        '<img src="https://x.org/z.png"><p>a <LP(g)> b</p><a href="../#top">up</a>'
+        '<img src="https://x.org/z.png"><p>a <LP(g)> b [c](d.md) <code>**e**</code></p>'
+        '<a href="../#top">up</a>'
         "<style>@import 'https://x.org/z.css'; p {background: url(https://x.org/p.png)}</style>"
     )
     found = {check.__name__: check(tmp_path) for check in site_checks.CHECKS}
     assert {name: len(problems) for name, problems in found.items()} == {
         "broken_links": 2,
         "unknown_tags": 1,
+        "raw_markdown": 1,
         "pictures_without_text": 1,
         "outside_requests": 3,
         "bad_headings": 2,
