@@ -138,11 +138,11 @@ def unknown_tags(site: Path) -> list[str]:
 
 
 def raw_markdown(site: Path) -> list[str]:
-    """Links and bold text that no extension made HTML of."""
+    """Links, bold text and lists of which no HTML was made."""
     return [
         f"{path}: {text}"
         for path, page in pages(site).items()
-        for text in re.findall(r"\]\(\S+\)|\*\*\w[^*\n]*\*\*", page.texts[""])
+        for text in re.findall(r"\]\(\S+\)|\*\*\w[^*\n]*\*\*|\n- \D.*", page.texts[""])
     ]
 
 
