@@ -51,7 +51,7 @@ def on_files(files, config):
                 continue
             texts.append(f"````py\n{source}\n````")
             alt = cell["metadata"].get("alt", f"Figure of “{heading}”, drawn by the code above")
-            for output in cell.get("outputs", []):
+            for output in _joined(cell.get("outputs", [])):
                 texts.append(_output(output, stem, alt, pictures))
         file.content_string = "\n\n".join(texts)
         file.edit_uri = f"../{file.src_uri}"
@@ -69,6 +69,17 @@ def on_page_markdown(markdown, page, config, files):
                 (ROOT / name).read_text(encoding="utf-8"), source, config, files, ""
             )
     return markdown
+
+
+def _joined(outputs: list[dict]) -> list[dict]:
+    """Outputs of a cell, with one for what was printed in a row."""
+    joined = []
+    for output in outputs:
+        if joined and output["output_type"] == joined[-1]["output_type"] == "stream":
+            joined[-1] = {**output, "text": [*joined[-1]["text"], *output["text"]]}
+        else:
+            joined.append(output)
+    return joined
 
 
 def _output(output: dict, stem: str, alt: str, pictures: dict[str, bytes]) -> str:
