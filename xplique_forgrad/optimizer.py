@@ -260,7 +260,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
 
         Returns
         -------
-        search
+        search :
             The best cutoff, its gains and their uncertainty.
 
         Raises
