@@ -1,5 +1,5 @@
 """
-Every example that a reader can copy runs: README, docs, docstrings, and the tutorials' plain facts.
+Every example that a reader can copy runs, and the site of them is whole, as a browser sees it too.
 """
 
 import doctest
@@ -8,10 +8,13 @@ import json
 import os
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import site_checks
 
 import xplique_forgrad
 
@@ -22,6 +25,8 @@ PAGES = [
     *sorted((ROOT / "docs/how-to").glob("*.md")),
     *sorted((ROOT / "docs/api").glob("*.md")),
 ]
+# public names that a search of the site must lead to
+NAMES = ["forgrad", "SigmaOptimizer", "low_pass_mask", "Faithfulness", "diagnose"]
 NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 MODULES = [
     module.name
@@ -87,3 +92,67 @@ def test_notebooks_are_small_and_open_in_colab(notebook):
     assert not any(
         output["output_type"] == "error" for cell in cells for output in cell.get("outputs", [])
     )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site as built; what its examples gave was kept by the tests above."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browsed(site):
+    """The site, where there is a browser to look at it."""
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    if site_checks.browser_path() is None:
+        pytest.skip(f"none of these browsers is installed: {', '.join(site_checks.BROWSERS)}")
+    return site
+
+
+@pytest.mark.parametrize("check", site_checks.CHECKS, ids=lambda check: check.__name__)
+def test_pages_have_no(check, site):
+    problems = check(site)
+    assert not problems, "\n".join(problems)
+
+
+def test_pages_open_at_both_widths(browsed):
+    problems = site_checks.problems_of_opened_pages(browsed)
+    assert not problems, "\n".join(problems)
+
+
+def test_search_leads_to_public_names(browsed):
+    problems = site_checks.problems_of_search(browsed, NAMES)
+    assert not problems, "\n".join(problems)
+
+
+def test_navigation_leads_on(browsed):
+    problems = site_checks.problems_of_navigation(browsed)
+    assert not problems, "\n".join(problems)
+
+
+def test_checks_find_what_is_wrong(tmp_path):
+    head = '<link rel="canonical" href="https://x.org/y/"><meta name="description" content="d">'
+    (tmp_path / "index.html").write_text(
+        f'{head}<title>t</title><h1 id="top">Home</h1><a href="a/#there">a</a><a href="b/">b</a>'
+    )
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/index.html").write_text(
+        '<meta name="description" content="d"><title>s</title><h1>A</h1><h1>B</h1>'
+        '<img src="https://x.org/z.png"><p>a <LP(g)> b [c](d.md) <code>**e**</code></p>'
+        '<a href="../#top">up</a>'
+        "<style>@import 'https://x.org/z.css'; p {background: url(https://x.org/p.png)}</style>"
+    )
+    found = {check.__name__: check(tmp_path) for check in site_checks.CHECKS}
+    assert {name: len(problems) for name, problems in found.items()} == {
+        "broken_links": 2,
+        "unknown_tags": 1,
+        "raw_markdown": 1,
+        "pictures_without_text": 1,
+        "outside_requests": 3,
+        "bad_headings": 2,
+    }

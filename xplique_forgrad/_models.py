@@ -153,7 +153,7 @@ def predicted_targets(model: Any, inputs: Any, batch_size: int | None = 64) -> n
 
     Returns
     -------
-    targets
+    targets :
         Of shape (N, classes), float32.
 
     Raises

@@ -126,7 +126,7 @@ class FORGrad(BlackBoxExplainer):
 
         Returns
         -------
-        explanations
+        explanations :
             Filtered explanations, (N, H, W, 1) for images and (N, T, W) for time series.
 
         Raises

@@ -55,6 +55,13 @@ class Preprocessing:
     channels
         3 for colour, 1 for grey.
 
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or `keras.applications` has no module of that name.
+    TypeError
+        If the function is none.
+
     Examples
     --------
     >>> from PIL import Image
@@ -279,6 +286,11 @@ class ImageFolder:
         dataset :
             Of pairs (inputs, one-hot targets), float32; of inputs alone where there are no
             labels. Its length is known.
+
+        Raises
+        ------
+        ValueError
+            If the batch size is no integer of 1 or more.
         """
         if batch_size is not None:
             check_count("batch_size", batch_size)

@@ -98,7 +98,7 @@ class TaylorResidual:
 
         Returns
         -------
-        frame
+        frame :
             One row per cutoff and radius, after one per radius with a `sigma` of 0 for the control,
             no gradient at all. Columns: sigma, radius, median_ratio, mean_ratio, standard_error (of
             the mean; NaN for one image, or where a ratio is infinite) and nb_images.
@@ -130,29 +130,31 @@ def taylor_residual(
     operator: Operator = None,
     batch_size: int = 8,
 ) -> TaylorResidual:
-    """
+    r"""
     Residual of the model's linearisation with the gradient filtered at several cutoffs.
 
-    For each image x, cutoff sigma and radius rho, with f the score of the target,
+    For each image $x$, cutoff $\sigma$ and radius $\rho$, with $f$ the score of the target, it is
+    the square root of the mean over $u$ of
 
-    residual = sqrt(mean over u of (f(x + rho u) - f(x) - rho u . grad_sigma f(x))^2),
+    $$(f(x + \rho u) - f(x) - \rho u \cdot \nabla_\sigma f(x))^2,$$
 
-    u uniform on the unit sphere of the inputs' dimension D, and grad_sigma f the gradient filtered
-    by `forgrad` with signs kept. If the high frequencies of the gradient told something about the
-    model, leaving them out would raise the residual. All cutoffs and radii share the same
-    directions u, so that their ratio is a paired comparison.
+    $u$ uniform on the unit sphere of the inputs' dimension $D$, and $\nabla_\sigma f$ the gradient
+    filtered by `forgrad` with signs kept. If the high frequencies of the gradient told something
+    about the model, leaving them out would raise the residual. All cutoffs and radii share the same
+    directions $u$, so that their ratio is a paired comparison.
 
-    A random direction hardly sees the gradient where D is large: u . grad f is of the order of
-    ||grad f|| / sqrt(D). Where curvature and kinks outweigh that, the residual is the same with
-    any gradient, and with none. So the record also has `zero_order`, the residual without gradient:
-    a ratio near 1 is evidence only where `zero_order_ratio` is well above 1, which takes small
-    radii. And as rho goes to 0, the filtered residual goes to
-    rho ||grad f - grad_sigma f|| / sqrt(D) and the unfiltered one vanishes faster: at small radii
-    the ratio exceeds 1 for every gradient with power beyond the cutoff, by its very definition.
+    A random direction hardly sees the gradient where $D$ is large: $u \cdot \nabla f$ is of the
+    order of $\|\nabla f\| / \sqrt{D}$. Where curvature and kinks outweigh that, the residual is the
+    same with any gradient, and with none. So the record also has `zero_order`, the residual without
+    gradient: a ratio near 1 is evidence only where `zero_order_ratio` is well above 1, which takes
+    small radii. And as $\rho$ goes to 0, the filtered residual goes to
+    $\rho \|\nabla f - \nabla_\sigma f\| / \sqrt{D}$ and the unfiltered one vanishes faster: at
+    small radii the ratio exceeds 1 for every gradient with power beyond the cutoff, by its very
+    definition.
     On 48 images of the bundled classifier (96 x 96) the median ratio of sigma = 16 is 9.9 at radius
     0.1, where the control has 11.0, and 1.07 at radius 10, where the control has 1.08.
 
-    Too small radii measure rounding: scores are float32, and |f| 1e-7 must be far below the
+    Too small radii measure rounding: scores are float32, and $10^{-7} |f|$ must be far below the
     residuals for these to mean anything. A linear model has no other residual than that. TF32
     products, TensorFlow's default on recent NVIDIA GPUs, round much more coarsely; turn them off by
     tf.config.experimental.enable_tensor_float_32_execution(False).
@@ -173,7 +175,7 @@ def taylor_residual(
     sigmas
         Cutoffs of shape (S,) in cycles along the longest axis, 0 < sigma <= max(H, W).
     radii
-        Lengths rho > 0 of the perturbations, of shape (R,): the L2 norm over the whole input.
+        Lengths $\rho > 0$ of the perturbations, of shape (R,): the L2 norm over the whole input.
     nb_samples
         Number of directions per image.
     seed
@@ -189,7 +191,7 @@ def taylor_residual(
 
     Returns
     -------
-    residual
+    residual :
         A record of residuals, see `TaylorResidual`.
 
     Raises

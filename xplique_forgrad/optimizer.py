@@ -29,7 +29,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
     """
     Finds the cutoff sigma* whose filtered explanations are most faithful, and how sure that is.
 
-    sigma* = argmax over sigma of the mean over images of Insertion - Deletion, by default. The
+    It has the highest mean over images of Insertion - Deletion, or of another objective. The
     explainer's own map and its magnitude are always candidates, so that "do not filter" can win.
 
     Call `search`, or give it to `model.fit(callbacks=[SigmaOptimizer(...)])` with
@@ -260,7 +260,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
 
         Returns
         -------
-        search
+        search :
             The best cutoff, its gains and their uncertainty.
 
         Raises

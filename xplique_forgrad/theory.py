@@ -28,19 +28,19 @@ FORMULAS = ("bernstein", "preprint")
 
 
 class FilteringResidual(NamedTuple):
-    """
+    r"""
     Squared distance of filtered noisy gradients from the true ones, and what it is made of.
 
     Attributes
     ----------
     total
-        ||LP(g + e) - g||^2 of each map, of shape (N,), in squared units of the gradient.
+        $\|LP(g + e) - g\|^2$ of each map, of shape (N,), in squared units of the gradient.
     noise_kept
-        ||LP(e)||^2, the noise below the cutoff, of shape (N,).
+        $\|LP(e)\|^2$, the noise below the cutoff, of shape (N,).
     signal_lost
-        ||g - LP(g)||^2, the true gradient beyond the cutoff, of shape (N,).
+        $\|g - LP(g)\|^2$, the true gradient beyond the cutoff, of shape (N,).
     noise
-        ||e||^2, the distance without any filter, of shape (N,).
+        $\|e\|^2$, the distance without any filter, of shape (N,).
     """
 
     total: np.ndarray
@@ -52,21 +52,26 @@ class FilteringResidual(NamedTuple):
 def filtering_residual(
     gradient: Array, noise: Array, sigma: Array, *, window: str = "disk"
 ) -> FilteringResidual:
-    """
+    r"""
     How far filtered noisy gradients are from the true ones: proposition 3.1.
 
-    With g the true gradient, e its noise, K the mask and LP(a) = F^-1(F(a) * K) the linear filter,
+    With $g$ the true gradient, $e$ its noise, $K$ the mask and $LP(a) = F^{-1}(F(a) \cdot K)$ the
+    linear filter,
 
-    ||LP(g + e) - g||^2 = ||LP(e)||^2 + ||g - LP(g)||^2, and ||LP(e)||^2 <= ||e||^2.
+    $$\|LP(g + e) - g\|^2 = \|LP(e)\|^2 + \|g - LP(g)\|^2,$$
+
+    and $\|LP(e)\|^2 \le \|e\|^2$.
 
     The sum is exact for the binary windows, "disk" and "box": what is kept and what is lost have
     no frequency in common, so they are orthogonal. "gaussian" and "butterworth" attenuate where
-    they keep, which adds -2 <LP(e), g - LP(g)>, of either sign; `total` includes it.
+    they keep, which adds $-2 \langle LP(e), g - LP(g) \rangle$, of either sign; `total` includes
+    it.
 
-    The preprint's equation (1) is the case where `signal_lost` is 0. Its definition of sigma*,
-    inf {sigma: ||F(g + e) * K^sigma|| = 0}, is a slip of the pen: what has to vanish is the true
-    gradient outside the mask, ||F(g) * (1 - K^sigma)|| = 0. Filtering brings the gradient closer
-    to the true one wherever `total` < `noise`: the noise removed outweighs the signal lost.
+    The preprint's equation (1) is the case where `signal_lost` is 0. Its definition of $\sigma^*$,
+    $\inf \{\sigma : \|F(g + e) \cdot K^\sigma\| = 0\}$, is a slip of the pen: what has to vanish is
+    the true gradient outside the mask, $\|F(g) \cdot (1 - K^\sigma)\| = 0$. Filtering brings the
+    gradient closer to the true one wherever `total` is below `noise`: the noise removed outweighs
+    the signal lost.
 
     Ref. Muzellec & al., Gradient strikes back: How filtering out high frequencies improves
     explanations (2023), https://arxiv.org/abs/2307.09591v1 (sec. 3.4, proposition 3.1).
@@ -74,9 +79,9 @@ def filtering_residual(
     Parameters
     ----------
     gradient
-        True gradients g of shape (N, H, W) or (N, H, W, C).
+        True gradients $g$ of shape (N, H, W) or (N, H, W, C).
     noise
-        Noise e of the same shape; the noisy gradient is their sum.
+        Noise $e$ of the same shape; the noisy gradient is their sum.
     sigma
         Cutoff in cycles along the longest axis, 0 < sigma <= max(H, W), see `forgrad`. One number,
         or one per map of shape (N,).
@@ -85,7 +90,7 @@ def filtering_residual(
 
     Returns
     -------
-    residual
+    residual :
         Squared Frobenius norms over each map and its channels, four float64 arrays of shape (N,).
 
     Raises
@@ -118,10 +123,11 @@ def filtering_residual(
 
 
 def residual_noise(noise: Array, sigma: Array, *, window: str = "disk") -> np.ndarray:
-    """
-    How much noise the filter keeps: ||F^-1(F(e) * K)||^2 of proposition 3.1.
+    r"""
+    How much noise the filter keeps, of proposition 3.1.
 
-    Never more than ||e||^2. See `filtering_residual` for what filtering costs in signal.
+    It is $\|F^{-1}(F(e) \cdot K)\|^2$, never more than $\|e\|^2$. See `filtering_residual` for what
+    filtering costs in signal.
 
     Ref. Muzellec & al., Gradient strikes back: How filtering out high frequencies improves
     explanations (2023), https://arxiv.org/abs/2307.09591v1 (sec. 3.4, proposition 3.1).
@@ -129,7 +135,7 @@ def residual_noise(noise: Array, sigma: Array, *, window: str = "disk") -> np.nd
     Parameters
     ----------
     noise
-        Noise e of shape (N, H, W) or (N, H, W, C).
+        Noise $e$ of shape (N, H, W) or (N, H, W, C).
     sigma
         Cutoff in cycles along the longest axis, 0 < sigma <= max(H, W). One number, or one per map
         of shape (N,).
@@ -138,7 +144,7 @@ def residual_noise(noise: Array, sigma: Array, *, window: str = "disk") -> np.nd
 
     Returns
     -------
-    noise_kept
+    noise_kept :
         Squared Frobenius norm over each map and its channels, float64 of shape (N,).
 
     Raises
@@ -157,32 +163,33 @@ def residual_noise(noise: Array, sigma: Array, *, window: str = "disk") -> np.nd
 
 
 def noise_norm_ratio(shape: Sequence[int], sigma: float, *, window: str = "disk") -> rv_frozen:
-    """
+    r"""
     By how much the filter shrinks white Gaussian noise: the distribution of proposition 3.3.
 
-    R = ||e||^2 / ||LP(e)||^2 = 1 + B, with B ~ BetaPrime((n - m) / 2, m / 2),
+    $$R = \|e\|^2 / \|LP(e)\|^2 = 1 + B, \quad B \sim \beta'((n - m) / 2, m / 2),$$
 
-    n = H W the degrees of freedom of the noise e ~ N(0, s^2), and m the number of ones of the
-    `low_pass_mask`. ||LP(e)||^2 ~ s^2 chi2(m) and the rest ||e - LP(e)||^2 ~ s^2 chi2(n - m) are
-    independent, and the ratio of two such is a beta prime variable. s cancels. The mean is
-    (n - 2) / (m - 2) for m > 2, and for m <= 2 it is infinite. Holds exactly, for all sizes.
+    with $\beta'$ the beta prime distribution, $n = H W$ the degrees of freedom of the noise
+    $e \sim N(0, s^2)$, and $m$ the number of ones of the `low_pass_mask`.
+    $\|LP(e)\|^2 \sim s^2 \chi^2(m)$ and the rest $\|e - LP(e)\|^2 \sim s^2 \chi^2(n - m)$ are
+    independent, and the ratio of two such is a beta prime variable. $s$ cancels. The mean is
+    $(n - 2) / (m - 2)$ for $m > 2$, and infinite for $m \le 2$. Holds exactly, for all sizes.
 
-    The preprint prints beta'(2 N, 8 sigma^2, 1, W H / (4 sigma^2)) instead, which
+    The preprint prints $\beta'(2 N, 8 \sigma^2, 1, W H / (4 \sigma^2))$ instead, which
     `preprint_noise_norm_ratio` gives and simulation refutes. On 224 x 224 maps with sigma = 10 its
     mean is 15,755, and the true mean is 159 with a disk and 114 with a box. Its slips:
 
-    - It takes ||e||^2 and ||LP(e)||^2 as independent, and the second is a part of the first. So it
-      also allows ratios below 1.
-    - The spectrum of real noise is Hermitian: W H real degrees of freedom, Gamma(k = W H / 2), and
-      not Gamma(k = 2 W H); likewise for the part that is kept.
+    - It takes $\|e\|^2$ and $\|LP(e)\|^2$ as independent, and the second is a part of the first. So
+      it also allows ratios below 1.
+    - The spectrum of real noise is Hermitian: $W H$ real degrees of freedom,
+      $\Gamma(k = W H / 2)$, and not $\Gamma(k = 2 W H)$; likewise for the part that is kept.
     - Both Gamma variables have the same scale, that of one frequency. With the scales that are
-      printed, W H and 4 sigma^2, the ratio of the sizes, 125, is counted twice.
-    - A box keeps (2 floor(sigma) + 1)^2 frequencies of a square map, 441 and not
-      4 sigma^2 = 400; a disk about pi sigma^2, 317 here.
+      printed, $W H$ and $4 \sigma^2$, the ratio of the sizes, 125, is counted twice.
+    - A box keeps $(2 \lfloor \sigma \rfloor + 1)^2$ frequencies of a square map, 441 and not
+      $4 \sigma^2 = 400$; a disk about $\pi \sigma^2$, 317 here.
 
     What the preprint concludes for that example, a ratio above 70 with probability almost one, is
-    true nevertheless: P(R <= 70) is below 1e-14 with either window. 98 % of the ratios lie in
-    [133, 192] with a disk, and in [98, 134] with a box.
+    true nevertheless: $P(R \le 70)$ is below 1e-14 with either window. 98 % of the ratios lie
+    between 133 and 192 with a disk, and between 98 and 134 with a box.
 
     Ref. Muzellec & al., Gradient strikes back: How filtering out high frequencies improves
     explanations (2023), https://arxiv.org/abs/2307.09591v1 (sec. 3.4, proposition 3.3); Johnson,
@@ -199,7 +206,7 @@ def noise_norm_ratio(shape: Sequence[int], sigma: float, *, window: str = "disk"
 
     Returns
     -------
-    ratio
+    ratio :
         A frozen distribution of scipy.stats: `ratio.mean()`, `ratio.sf(70)`, `ratio.rvs(100)`.
 
     Raises
@@ -232,12 +239,12 @@ def noise_norm_ratio(shape: Sequence[int], sigma: float, *, window: str = "disk"
 
 
 def preprint_noise_norm_ratio(shape: Sequence[int], sigma: float) -> rv_frozen:
-    """
+    r"""
     The distribution that is printed in proposition 3.3, which does not hold: to compare with.
 
-    beta'(2 N, 8 sigma^2, 1, W H / (4 sigma^2)) with N = W H: a beta prime variable of shapes
-    2 W H and 8 sigma^2, power 1 and scale W H / (4 sigma^2). See `noise_norm_ratio` for the true
-    one, and for what goes wrong.
+    It is $\beta'(2 N, 8 \sigma^2, 1, W H / (4 \sigma^2))$ with $N = W H$: a beta prime variable of
+    shapes $2 W H$ and $8 \sigma^2$, power 1 and scale $W H / (4 \sigma^2)$. See `noise_norm_ratio`
+    for the true one, and for what goes wrong.
 
     Ref. Muzellec & al., Gradient strikes back: How filtering out high frequencies improves
     explanations (2023), https://arxiv.org/abs/2307.09591v1 (sec. 3.4, proposition 3.3).
@@ -251,7 +258,7 @@ def preprint_noise_norm_ratio(shape: Sequence[int], sigma: float) -> rv_frozen:
 
     Returns
     -------
-    ratio
+    ratio :
         A frozen distribution of scipy.stats.
 
     Raises
@@ -278,21 +285,23 @@ def smoothgrad_bound(
     *,
     formula: str = "bernstein",
 ) -> float:
-    """
+    r"""
     Bound on the probability that SmoothGrad is far from its mean: proposition 3.4.
 
-    SG is the mean of n independent random gradients G_i of shape (H, W). With "bernstein",
+    SmoothGrad $S$ is the mean of $n$ independent random gradients $G_i$ of shape (H, W). With
+    "bernstein",
 
-    P(||SG - E SG||_2 >= t) <= (W + H) exp(-n t^2 / 2 / (v + 2 L t / 3)),
+    $$P(\|S - E S\| \ge t) \le (W + H) \exp(-\tfrac{n t^2}{2} / (v + \tfrac{2}{3} L t)),$$
 
-    with ||.||_2 the spectral norm and v = max(||E D D^T||_2, ||E D^T D||_2), D = G_1 - E G_1, the
-    matrix variance of one gradient. It holds where ||D||_2 <= 2 L always: an L-Lipschitz model has
-    ||G||_2 <= ||G||_F <= L, and then v <= L^2.
+    with $\|.\|$ the spectral norm and $v = \max(\|E D D^T\|, \|E D^T D\|)$, $D = G_1 - E G_1$, the
+    matrix variance of one gradient. It holds where $\|D\| \le 2 L$ always: an L-Lipschitz model has
+    $\|G\| \le \|G\|_F \le L$, and then $v \le L^2$.
 
-    With "preprint" it is the printed (W + H) exp(-n^2 t^2 / 2 / (V + 2 L t / 3)), which does not
-    hold: the printed numerator is that of the sum of n gradients, and its denominator lacks the n
-    that the sum's variance n v and term 2 L n t / 3 have. Deviations shrink as 1 / sqrt(n), and it
-    claims 1 / n.
+    With "preprint" it is the printed
+    $(W + H) \exp(-\tfrac{n^2 t^2}{2} / (V + \tfrac{2}{3} L t))$, which does not hold: the printed
+    numerator is that of the sum of $n$ gradients, and its denominator lacks the $n$ that the sum's
+    variance $n v$ and term $\tfrac{2}{3} L n t$ have. Deviations shrink as $1 / \sqrt{n}$, and it
+    claims $1 / n$.
 
     Ref. Muzellec & al., Gradient strikes back: How filtering out high frequencies improves
     explanations (2023), https://arxiv.org/abs/2307.09591v1 (sec. 3.4, proposition 3.4); Tropp, An
@@ -304,13 +313,13 @@ def smoothgrad_bound(
     t
         Distance in the spectral norm, above 0, in units of the gradient.
     nb_samples
-        Number n of gradients that are averaged, at least 1.
+        Number $n$ of gradients that are averaged, at least 1.
     lipschitz
-        Lipschitz constant L of the model's score, above 0, in units of the gradient.
+        Lipschitz constant $L$ of the model's score, above 0, in units of the gradient.
     variance
-        Matrix variance v of one gradient, 0 or more, in squared units of the gradient. L^2 is
-        always large enough. For a gradient with independent noise of standard deviation s in each
-        pixel it is max(H, W) s^2. The printed formula takes it for its V.
+        Matrix variance $v$ of one gradient, 0 or more, in squared units of the gradient. $L^2$ is
+        always large enough. For a gradient with independent noise of standard deviation $s$ in each
+        pixel it is max(H, W) $s^2$. The printed formula takes it for its $V$.
     shape
         Sizes of the gradient, (H, W).
     formula
@@ -318,7 +327,7 @@ def smoothgrad_bound(
 
     Returns
     -------
-    bound
+    bound :
         Upper bound on the probability, at most 1.
 
     Raises
@@ -349,19 +358,21 @@ def smoothgrad_nb_samples(
     *,
     formula: str = "bernstein",
 ) -> int:
-    """
+    r"""
     How many gradients SmoothGrad must average: the smallest n whose `smoothgrad_bound` suffices.
 
-    n = 2 (v + 2 L t / 3) log((W + H) / p) / t^2, rounded up. It is enough, not necessary: bounds
-    are cautious.
+    $$n = 2 (v + \tfrac{2}{3} L t) \log((W + H) / p) / t^2,$$
 
-    The preprint's example, n = 700 for t = L / 10 and p = 0.01 on 224 x 224 gradients with noise of
-    standard deviation 1, comes out of the printed formula with L = 1 and V = 224 * 1^2: n = 693. It
-    does not hold: the mean of 700 matrices of such noise has a spectral norm of 1.1, not 0.1. The
-    norm is close to (sqrt W + sqrt H) / sqrt n, and only about 92,000 samples bring it below 0.1 in
-    99 of 100 cases. Bernstein's formula gives 479,950 for these numbers. (Such noise is not bounded
-    by 2 L; the gradients of a model with L = 1 are, and with their variance of at most 1 it gives
-    2,285.) That SmoothGrad needs many samples, and more than filtering, is true all the more.
+    rounded up. It is enough, not necessary: bounds are cautious.
+
+    The preprint's example, $n = 700$ for $t = L / 10$ and $p = 0.01$ on 224 x 224 gradients with
+    noise of standard deviation 1, comes out of the printed formula with $L = 1$ and
+    $V = 224 \cdot 1^2$: $n = 693$. It does not hold: the mean of 700 matrices of such noise has a
+    spectral norm of 1.1, not 0.1. The norm is close to $(\sqrt{W} + \sqrt{H}) / \sqrt{n}$, and only
+    about 92,000 samples bring it below 0.1 in 99 of 100 cases. Bernstein's formula gives 479,950
+    for these numbers. (Such noise is not bounded by $2 L$; the gradients of a model with $L = 1$
+    are, and with their variance of at most 1 it gives 2,285.) That SmoothGrad needs many samples,
+    and more than filtering, is true all the more.
 
     Ref. as `smoothgrad_bound`.
 
@@ -370,11 +381,11 @@ def smoothgrad_nb_samples(
     t
         Distance in the spectral norm that is to be exceeded rarely, above 0.
     probability
-        How rarely: p, above 0 and below 1.
+        How rarely: $p$, above 0 and below 1.
     lipschitz
-        Lipschitz constant L of the model's score, above 0, in units of the gradient.
+        Lipschitz constant $L$ of the model's score, above 0, in units of the gradient.
     variance
-        Matrix variance v of one gradient, 0 or more, see `smoothgrad_bound`.
+        Matrix variance $v$ of one gradient, 0 or more, see `smoothgrad_bound`.
     shape
         Sizes of the gradient, (H, W).
     formula
@@ -382,7 +393,7 @@ def smoothgrad_nb_samples(
 
     Returns
     -------
-    nb_samples
+    nb_samples :
         Number of gradients, at least 1.
 
     Raises

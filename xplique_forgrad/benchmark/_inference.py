@@ -66,7 +66,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    corrected
+    corrected :
         Of shape (M,), at most 1.
 
     Examples
@@ -96,7 +96,7 @@ def bootstrap_means(scores: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Returns
     -------
-    means
+    means :
         Of shape (1000, ...).
     """
     flat = np.reshape(scores, (len(scores), -1))
@@ -140,7 +140,7 @@ def ranks_of(scores: np.ndarray, seed: int = 0) -> Ranks:
 
     Returns
     -------
-    ranks
+    ranks :
         Each of shape (K,); the bounds are NaN for fewer than 2 images.
     """
     means = np.round(np.mean(scores, axis=0), _DECIMALS)
@@ -165,7 +165,7 @@ def kendall_tau(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    tau
+    tau :
         Of shape (...); NaN where all values of a ranking are equal, or K < 2.
     """
     one, other = (_orders(np.asarray(values, np.float64)) for values in (first, second))
@@ -204,7 +204,7 @@ def tau_of_means(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Tau:
 
     Returns
     -------
-    tau
+    tau :
         NaN bounds for fewer than 2 images.
     """
     scores = np.stack([first, second], axis=1)

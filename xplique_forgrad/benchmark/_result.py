@@ -95,7 +95,7 @@ class Benchmark:
 
         Returns
         -------
-        table
+        table :
             One row per model, baseline, patch_size, method and treatment: kind, sigma (of the
             filtered maps), nb_images, each measure with its `_error`, and the costs. Lower is
             better for deletion, stability and high_frequency. `global_score` is insertion +
@@ -110,7 +110,7 @@ class Benchmark:
 
         Returns
         -------
-        table
+        table :
             One row per model, baseline, patch_size, method, measure ("faithfulness" or "specific")
             and reference ("as is" or "rectified"): the mean `gain` with its standard_error,
             nb_images, the p_value of a two-sided paired t-test, and p_holm, corrected for the
@@ -137,7 +137,7 @@ class Benchmark:
 
         Returns
         -------
-        table
+        table :
             By model, baseline and patch_size: method, treatment, kind, nb_images, mean, error, and
             rank within rank_low and rank_high, which hold it in 95 % of 1000 resamples of the
             images (bootstrap, the same images for all). Controls are ranked too. Rectified maps
@@ -161,7 +161,7 @@ class Benchmark:
 
         Returns
         -------
-        table
+        table :
             One row per model, pair of settings (baseline and patch_size, other_baseline and
             other_patch_size) and what is `compared`: the methods' means "as is" or "filtered", or
             the cutoffs, "sigma". Kendall's tau with low and high at 95 % (bootstrap over images;
@@ -207,7 +207,7 @@ class Benchmark:
 
         Returns
         -------
-        text
+        text :
             The tables. Below them: the methods that are not in them, with their reasons, and the
             provenance.
 
@@ -229,7 +229,7 @@ class Benchmark:
 
         Returns
         -------
-        text
+        text :
             One `tabular` a model and setting, and the lines below them.
         """
         return latex_of(self._frame, self.notes, self.provenance, columns)
@@ -253,7 +253,7 @@ class Benchmark:
 
         Returns
         -------
-        axes
+        axes :
             Array of the Axes: `plots.plot_front`.
         """
         from ..plots import plot_front
@@ -276,7 +276,7 @@ class Benchmark:
 
         Returns
         -------
-        path
+        path :
             The file: `report.write_report`.
         """
         from ..report import benchmark_sections, write_report
@@ -317,7 +317,7 @@ class Benchmark:
 
         Returns
         -------
-        benchmark
+        benchmark :
             The benchmark, with the same scores to the last bit.
 
         Raises
@@ -339,7 +339,7 @@ class Benchmark:
 
         Returns
         -------
-        tables
+        tables :
             Title and table.
         """
         return {

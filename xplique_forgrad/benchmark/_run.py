@@ -157,7 +157,7 @@ def run_benchmark(
 
     Returns
     -------
-    benchmark
+    benchmark :
         Records of each image, and the tables made of them.
 
     Raises

@@ -26,7 +26,7 @@ def published_results() -> pd.DataFrame:
 
     Returns
     -------
-    results : pandas.DataFrame
+    results :
         One row per printed row and network, in the order of print. Numbers that are not printed are
         NaN. Columns:
 

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    code : int
+    code :
         0 if it succeeded, 1 if it could not be done, 2 for wrong options, 130 if interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -25,7 +25,7 @@ def build_residual(pooling: str) -> keras.Model:
 
     Returns
     -------
-    model
+    model :
         A model of 176,046 parameters with explicit ReLU layers and logits out.
     """
 
@@ -63,7 +63,7 @@ def build_vit() -> keras.Model:
 
     Returns
     -------
-    model
+    model :
         A model of 193,030 parameters with logits out.
     """
     patch_size, width, heads, nb_blocks = 8, 64, 4, 4
@@ -104,7 +104,7 @@ def build_convnext() -> keras.Model:
 
     Returns
     -------
-    model
+    model :
         A model of 276,774 parameters with logits out.
     """
     inputs = _image()

@@ -21,6 +21,7 @@ BLOB_SHARE = 0.18
 TRAIN_SHARE = 0.65
 
 CLASS_NAMES = ("brick", "grass", "gravel", "stars", "text", "coins")
+"""Names of the classes of `load_images`, in the order of the targets."""
 
 _TEXTURES = {
     "brick": data.brick,
@@ -85,7 +86,7 @@ def load_images(
 
     Returns
     -------
-    labelled_images
+    labelled_images :
         `LabelledImages(inputs, targets, masks)`.
 
     Raises

@@ -62,7 +62,7 @@ def compute_explanations(
 
     Returns
     -------
-    explanations
+    explanations :
         Name of the method and its maps, of shape (N, H, W, 1).
     """
     tf.random.set_seed(0)
@@ -111,7 +111,7 @@ def compare(
 
     Returns
     -------
-    table
+    table :
         One row a method; columns raw, rectified, filtered, their two differences ("gain" and
         "over rectified") and what another image's map does not gain of the latter ("specific"),
         each with its standard error over the images ("±", "± ", " ±"), sigma* (None where no
@@ -168,7 +168,7 @@ def draw(
 
     Returns
     -------
-    figure
+    figure :
         The matplotlib figure.
     """
     maps = {}

@@ -52,7 +52,7 @@ def build_classifier(pooling: str | None = None, *, architecture: str = "residua
 
     Returns
     -------
-    model
+    model :
         A functional Keras model of Keras' own layers, logits out.
 
     Raises
@@ -107,7 +107,7 @@ def load_classifier(pooling: str | None = None, *, architecture: str = "residual
 
     Returns
     -------
-    model
+    model :
         The network with its trained weights, not compiled.
 
     Raises
@@ -158,7 +158,7 @@ def train_classifier(
 
     Returns
     -------
-    model
+    model :
         The trained network.
 
     Raises
@@ -208,7 +208,7 @@ def _flipped_batches(
 
 
 def accuracy(model: keras.Model, seed: int, nb_images: int = 1000) -> float:
-    """
+    r"""
     Share of held-out images that the model labels rightly.
 
     Parameters
@@ -222,8 +222,8 @@ def accuracy(model: keras.Model, seed: int, nb_images: int = 1000) -> float:
 
     Returns
     -------
-    accuracy
-        Between 0 and 1. Its standard error is sqrt(a (1 - a) / nb_images).
+    accuracy :
+        Between 0 and 1. Its standard error is $\sqrt{a (1 - a) / n}$ for $n$ images.
     """
     inputs, targets, _ = load_images(nb_images, seed=seed, split="test")
     logits = model.predict(inputs, batch_size=64, verbose=0)

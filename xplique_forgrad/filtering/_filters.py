@@ -49,16 +49,18 @@ def forgrad(
     axes: int | Sequence[int] = (1, 2),
     border: str = "periodic",
 ) -> tf.Tensor:
-    """
+    r"""
     FORGrad: keep the frequencies of attribution maps below a cutoff, drop the noise above.
 
-    phi_sigma(x) = F^-1(F(phi(x)) * w_sigma), with F the discrete Fourier transform along `axes` and
-    w_sigma the `low_pass_mask`. With the default `rectify`, the magnitude is taken before and
-    after. Each map, and each channel of it, is filtered on its own, and its mean is kept.
+    $$\phi_\sigma(x) = F^{-1}(F(\phi(x)) \cdot w_\sigma),$$
+
+    with $\phi(x)$ the map, $F$ the discrete Fourier transform along `axes` and $w_\sigma$ the
+    `low_pass_mask`. With the default `rectify`, the magnitude is taken before and after. Each map,
+    and each channel of it, is filtered on its own, and its mean is kept.
 
     With the Gaussian window it is a Gaussian blur, of the magnitudes, or with `rectify=None` of the
-    maps as they are. A standard deviation of `sd` pixels is `sigma = size / (2 pi sd)`, with size
-    that of the longest filtered axis.
+    maps as they are. A standard deviation of $s$ pixels is $\sigma = n / (2 \pi s)$, with $n$ the
+    size of the longest filtered axis.
 
     Works in eager mode, inside a `tf.function` (with unknown batch and spatial sizes too), with
     `jit_compile=True`, and where its input lives. Differentiable in `explanations`, and in a
@@ -99,7 +101,7 @@ def forgrad(
 
     Returns
     -------
-    explanations_filtered
+    explanations_filtered :
         Filtered maps, of the shape and dtype of `explanations` (float32 for integers). Never
         modified in place.
 
@@ -159,7 +161,7 @@ def forgrad_sweep(
 
     Returns
     -------
-    explanations_filtered
+    explanations_filtered :
         Filtered maps, of shape (S, *explanations.shape).
 
     Raises

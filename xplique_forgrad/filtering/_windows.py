@@ -20,12 +20,14 @@ _CUTOFF_SLACK = 2e-7
 
 
 def frequency_radius(shape: Sequence[int | tf.Tensor], *, half: bool = False) -> tf.Tensor:
-    """
+    r"""
     Distance of each discrete frequency from zero, in cycles along the longest axis.
 
-    r(k) = L * sqrt(sum_i (k_i / n_i)^2), with n_i the sizes, L the largest of them and k_i the
-    signed integer frequency along axis i. On a square image it is the plain |k|, and on any
-    other a circle of radius r is still a circle in cycles per pixel: equally wide in x and y.
+    $$r(k) = L \sqrt{\textstyle\sum_i (k_i / n_i)^2},$$
+
+    with $n_i$ the sizes, $L$ the largest of them and $k_i$ the signed integer frequency along axis
+    $i$. On a square image it is the plain $|k|$, and on any other a circle of radius $r$ is still a
+    circle in cycles per pixel: equally wide in x and y.
 
     Parameters
     ----------
@@ -37,9 +39,16 @@ def frequency_radius(shape: Sequence[int | tf.Tensor], *, half: bool = False) ->
 
     Returns
     -------
-    radius
+    radius :
         Radii of shape `shape`, float64, in the order of `np.fft.fftfreq`: zero frequency first,
         `np.fft.fftshift` centres it.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, or there are not one to three of them.
+    TypeError
+        If a size is no integer.
 
     Examples
     --------
@@ -56,15 +65,15 @@ def low_pass_mask(
     *,
     half: bool = False,
 ) -> tf.Tensor:
-    """
+    r"""
     Gain of the low-pass filter at each discrete frequency, between 0 and 1.
 
-    With r the `frequency_radius`:
+    With $r$ the `frequency_radius`:
 
-    - "disk": 1 where r <= sigma, else 0. The window of Xplique's own `forgrad`.
-    - "box": 1 where L |k_i| / n_i <= sigma along every axis, else 0. K^sigma of the paper.
-    - "gaussian": exp(-r^2 / (2 sigma^2)), of gain 0.61 at the cutoff.
-    - "butterworth": 1 / (1 + (r / sigma)^4), of gain 0.5 at the cutoff (order 2).
+    - "disk": 1 where $r \le \sigma$, else 0. The window of Xplique's own `forgrad`.
+    - "box": 1 where $L |k_i| / n_i \le \sigma$ along every axis, else 0. $K^\sigma$ of the paper.
+    - "gaussian": $\exp(-r^2 / (2 \sigma^2))$, of gain 0.61 at the cutoff.
+    - "butterworth": $1 / (1 + (r / \sigma)^4)$, of gain 0.5 at the cutoff (order 2).
 
     Disk and box cut sharply and ring beside edges; the other two do not ring visibly, and let a
     little of the higher frequencies pass. The zero frequency always has gain 1.
@@ -87,7 +96,7 @@ def low_pass_mask(
 
     Returns
     -------
-    mask
+    mask :
         Gains of shape `shape`, or (S, *shape) for a vector of cutoffs, float64, zero frequency
         first.
 
@@ -138,7 +147,7 @@ def gain(
 def full_band_sigma(
     shape: Sequence[int], window: str = "disk", *, border: str = "periodic"
 ) -> float:
-    """
+    r"""
     The smallest cutoff that keeps every frequency: from there on, filtering changes nothing.
 
     Parameters
@@ -153,10 +162,10 @@ def full_band_sigma(
 
     Returns
     -------
-    sigma
-        Cutoff in cycles along the longest axis. For a square even image, size / sqrt(2) with a
-        disk and size / 2 with a box; with reflected borders (size - 1) in place of size. 1 where
-        every size is 1.
+    sigma :
+        Cutoff in cycles along the longest axis. For a square image of an even size $n$,
+        $n / \sqrt{2}$ with a disk and $n / 2$ with a box; with reflected borders $n - 1$ in place
+        of $n$. 1 where every size is 1.
 
     Raises
     ------

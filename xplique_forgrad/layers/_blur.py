@@ -13,13 +13,15 @@ from .._checks import check_choice
 
 @keras.saving.register_keras_serializable(package="xplique_forgrad")
 class BlurPooling2D(keras.layers.Layer):
-    """
+    r"""
     Anti-aliased subsampling: each channel is blurred, then every `strides`-th pixel is kept.
 
-    y[i, j] = sum_ab w[a] w[b] x[s i + o + a, s j + o + b], with a, b in (-1, 0, 1),
-    w = [1, 2, 1] / 4, borders reflected about the outer pixels (x[-1] = x[1]), and o the centre of
-    the first window of a layer of this size, strides and padding "same": 0 for a window of 1. An
-    axis of stride 1 or of size 1 is not blurred. Without weights, for any number of channels.
+    $$y_{i,j} = \textstyle\sum_{a,b} w_a w_b x_{s i + o + a, s j + o + b},$$
+
+    with $a$ and $b$ of -1, 0 and 1, $w = (1, 2, 1) / 4$, borders reflected about the outer pixels
+    ($x_{-1} = x_1$), and $o$ the centre of the first window of a layer of this size, strides $s$
+    and padding "same": 0 for a window of 1. An axis of stride 1 or of size 1 is not blurred.
+    Without weights, for any number of channels.
 
     Ref. Zhang, Making convolutional networks shift-invariant again (2019),
     https://arxiv.org/abs/1904.11486 (Triangle-3 filter).

@@ -167,7 +167,7 @@ class Diagnosis:
 
         Returns
         -------
-        table
+        table :
             One row a layer: "layer", "type", "height", "width" and "channels" of what it was given,
             and "stride". "before" and "behind" are the shares of the power of the gradient that are
             high frequency, as it reaches the layer and once it has gone back through it, and
@@ -188,7 +188,7 @@ class Diagnosis:
 
         Returns
         -------
-        table
+        table :
             One row a type: its number of layers, and the mean of "injected" over them.
         """
         table = self.layers.groupby(kinds(self.layers))["injected"].agg(["count", "mean"])
@@ -206,7 +206,7 @@ class Diagnosis:
 
         Returns
         -------
-        figure
+        figure :
             The matplotlib figure.
         """
         from ..plots import plot_diagnosis
@@ -225,15 +225,15 @@ def diagnose(
     batch_size: int = 8,
     verbose: int | str = "auto",
 ) -> Diagnosis:
-    """
+    r"""
     Find out why a model's saliency maps are noisy, or a grid, and where to start filtering them.
 
     - Which layers inject high frequencies: the gradient is measured as it reaches each layer, and
-      once it has gone back through it. For a layer that downsamples by s, high frequency is what
-      lies beyond 1 / (2 s) cycles per pixel along an axis: the layer's output cannot hold it, so
+      once it has gone back through it. For a layer that downsamples by $s$, high frequency is what
+      lies beyond $1 / (2 s)$ cycles per pixel along an axis: the layer's output cannot hold it, so
       all of it comes from the layer. For the others it is what lies beyond a quarter of the size.
       No layer that downsamples is free of it: on a gradient of white noise, average pooling of
-      stride 2 injects 1 - (1/2 + 1/pi)^2, about 0.3, since it gives each window one value, and a
+      stride 2 injects $1 - (1/2 + 1/\pi)^2$, about 0.3, since it gives each window one value, and a
       1 x 1 convolution of stride 2, which leaves holes, 3/4.
     - What surgery would change: the same for a copy that downsamples by average pooling
       (`replace_downsampling`), and how far its predictions differ.
@@ -271,7 +271,7 @@ def diagnose(
 
     Returns
     -------
-    diagnosis
+    diagnosis :
         `Diagnosis`.
 
     Raises

@@ -61,7 +61,7 @@ class MeanGradient(NamedTuple):
     checkerboard
         `checkerboard_score` of the picture at that stride; 0 for a stride of 1.
     expected_of_noise
-        What white noise of that size scores on average, (s^2 - 1) / (H W - 1) for a stride s.
+        What white noise of that size scores on average, $(s^2 - 1) / (H W - 1)$ for a stride $s$.
     nb_images
         Number of images.
     """
@@ -136,7 +136,7 @@ def layerwise_high_frequency(
 
     Returns
     -------
-    table
+    table :
         One row a layer, in forward order, the input first: "layer", "type", "height", "width",
         "channels", "stride" (how many times it downsamples), "mean" of the measure over channels
         and images, its "standard_error" over images (NaN for a single image), and "zero_share", the
@@ -217,7 +217,7 @@ def mean_gradient_after(
 
     Returns
     -------
-    mean_gradient
+    mean_gradient :
         `MeanGradient`: the picture (H, W), the layer's stride, and the checkerboard score.
 
     Raises
@@ -261,13 +261,14 @@ def mean_gradient_after(
 
 
 def checkerboard_score(pictures: npt.ArrayLike, stride: int | tuple[int, int] = 2) -> np.ndarray:
-    """
+    r"""
     How much of a checkerboard pictures are: the share of their variance at the alias frequencies.
 
-    The alias frequencies of a stride s are the multiples of 1 / s cycles per pixel along each axis,
-    zero apart: what repeats every s pixels. The energy there, over the energy of all frequencies
-    but zero, equals the variance between the s^2 phases (i mod s, j mod s) over the variance of the
-    picture (eta squared), and is computed so, since that holds for sizes that s does not divide.
+    The alias frequencies of a stride $s$ are the multiples of $1 / s$ cycles per pixel along each
+    axis, zero apart: what repeats every $s$ pixels. The energy there, over the energy of all
+    frequencies but zero, equals the variance between the $s^2$ phases $(i \bmod s, j \bmod s)$ over
+    the variance of the picture ($\eta^2$), and is computed so, since that holds for sizes that $s$
+    does not divide.
 
     Parameters
     ----------
@@ -279,9 +280,9 @@ def checkerboard_score(pictures: npt.ArrayLike, stride: int | tuple[int, int] = 
 
     Returns
     -------
-    score
+    score :
         In [0, 1] for each picture, of shape (N,): 1 for a pure pattern of that period, 0 for a
-        constant, about (s^2 - 1) / (H W - 1) for white noise.
+        constant, about $(s^2 - 1) / (H W - 1)$ for white noise.
 
     Raises
     ------

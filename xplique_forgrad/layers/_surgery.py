@@ -46,11 +46,11 @@ class Replacement(NamedTuple):
 
 
 class PredictionChange(NamedTuple):
-    """
+    r"""
     What a change of the model does to its predicted classes.
 
-    The `*_error` are standard errors, sqrt(p (1 - p) / nb_images), which is 0 for a share of 0 or
-    1: there, few images do not tell the share of all.
+    The `*_error` are standard errors, $\sqrt{p (1 - p) / n}$ for $n$ images, which is 0 for a share
+    $p$ of 0 or 1: there, few images do not tell the share of all.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class Surgery:
 
         Returns
         -------
-        change
+        change :
             Agreement and accuracies, with their standard errors.
 
         Raises
@@ -181,7 +181,7 @@ class Surgery:
 
         Returns
         -------
-        frame
+        frame :
             One row per replaced layer, with columns layer, was, becomes.
 
         Examples
@@ -225,7 +225,7 @@ def randomize(model: keras.Model, seed: int = 0) -> keras.Model:
 
     Returns
     -------
-    model
+    model :
         A functional or Sequential model of the same layers, names, dtypes and trainable flags, not
         compiled. A subclass of these becomes a plain functional or Sequential model.
 
@@ -282,7 +282,7 @@ def replace_downsampling(
     What follows the layer "x" is named "x_pool". An activation inside the convolution comes before
     the pooling. All weights are carried over, but the copy is another function than the original,
     less accurate unless it is trained again: `Surgery.compare` measures that. It also costs more: a
-    convolution takes s^2 times its operations and memory, 256 times for a patch embedding of
+    convolution takes $s^2$ times its operations and memory, 256 times for a patch embedding of
     strides 16.
 
     Replaced are MaxPooling2D, Conv2D, DepthwiseConv2D and SeparableConv2D of strides above 1, also
@@ -305,7 +305,7 @@ def replace_downsampling(
 
     Returns
     -------
-    surgery
+    surgery :
         The copy (`surgery.model`), and the replaced layers (`surgery.replaced`).
 
     Raises

@@ -107,7 +107,7 @@ class CausalMetric(PerImageMetric):
 
         Returns
         -------
-        scores
+        scores :
             Number of perturbed features, or of cells if `patch_size` is not 1, and the model's mean
             score there.
         """
@@ -127,7 +127,7 @@ class CausalMetric(PerImageMetric):
 
         Returns
         -------
-        curves
+        curves :
             Scores, of shape (N, steps + 1). Column s is where `nb_perturbed[s]` features are
             perturbed, or cells if `patch_size` is not 1.
 
@@ -158,7 +158,7 @@ class CausalMetric(PerImageMetric):
 
         Returns
         -------
-        parts
+        parts :
             For each curve, and for the metric itself, scores and halves of shape (3, K, B).
         """
         if not self.takes(steps):
@@ -415,6 +415,13 @@ class Insertion(CausalMetric):
     strategy
         Replicas that share the passes, see `Deletion`.
 
+    Raises
+    ------
+    ValueError
+        As `Deletion` does.
+    RuntimeError
+        As `Deletion` does.
+
     Examples
     --------
     >>> from xplique_forgrad.demo import load_classifier, load_images
@@ -471,6 +478,13 @@ class Faithfulness(CausalMetric):
         Compile the model's passes by XLA, see `Deletion`.
     strategy
         Replicas that share the passes, see `Deletion`.
+
+    Raises
+    ------
+    ValueError
+        As `Deletion` does.
+    RuntimeError
+        As `Deletion` does.
 
     Examples
     --------

@@ -33,12 +33,24 @@ class _MapMeasure(BaseComplexityMetric):
 
     def detailed_evaluate(self, explanations: Any) -> np.ndarray:
         """
-        Measure of each map, of shape (N,).
+        Measure of each map.
 
         Parameters
         ----------
         explanations
             Maps of shape (N, H, W) or (N, H, W, C).
+
+        Returns
+        -------
+        scores :
+            One number a map, float64 of shape (N,).
+
+        Raises
+        ------
+        ValueError
+            If maps have other shapes, or NaN or infinite values.
+        TypeError
+            If maps are no real numbers.
         """
         return self._measure(explanations)
 

@@ -111,7 +111,7 @@ class PerImageMetric(ExplanationMetric):
 
         Returns
         -------
-        parts
+        parts :
             For each measure an array of shape (3, K, B): the score, and its estimates from every
             other one of these steps, and from the rest of them.
         """
@@ -145,7 +145,7 @@ class PerImageMetric(ExplanationMetric):
 
         Returns
         -------
-        scores
+        scores :
             Scores of shape (N,). NaN where the model gives NaN.
 
         Raises
@@ -173,7 +173,7 @@ class PerImageMetric(ExplanationMetric):
 
         Returns
         -------
-        score
+        score :
             Mean score, equal to that of Xplique (on the same masks for MuFidelity).
         """
         return float(np.mean(self.evaluate_per_image(explanations), dtype=np.float64))

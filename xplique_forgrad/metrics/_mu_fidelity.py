@@ -163,7 +163,7 @@ class MuFidelity(PerImageMetric):
 
         Returns
         -------
-        scores
+        scores :
             Correlations of shape (N,). NaN where the model gives NaN.
 
         Raises
@@ -196,7 +196,7 @@ class MuFidelity(PerImageMetric):
 
         Returns
         -------
-        masks
+        masks :
             1 where the input is kept and 0 where it is set to the baseline, as float32 of shape
             (B, nb_samples, H, W, 1) for images, (B, nb_samples, T, W) and (B, nb_samples, W).
         """
@@ -221,7 +221,7 @@ class MuFidelity(PerImageMetric):
 
         Returns
         -------
-        parts
+        parts :
             The scores and their halves, of shape (3, K, B). A correlation of few masks is a little
             nearer to 0 than that of all.
         """

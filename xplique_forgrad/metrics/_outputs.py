@@ -37,7 +37,7 @@ def check_scores(model: Any, samples: Samples, scorer: Scorer) -> bool:
 
     Returns
     -------
-    are_probabilities
+    are_probabilities :
         Whether scores are probabilities, as far as is known.
 
     Raises

@@ -34,7 +34,7 @@ def areas_under(
 
     Returns
     -------
-    areas
+    areas :
         Mean heights, and those by every other one of these steps and by the rest, of shape
         (3, ..., B); the last two are NaN for fewer than 2 steps.
     """

@@ -70,6 +70,7 @@ _SOURCES = {
     },
 }
 IMAGENET_NETWORKS = tuple(_SOURCES)
+"""The names that `load_imagenet` takes."""
 
 
 def load_imagenet(name: str) -> Network:
@@ -94,7 +95,7 @@ def load_imagenet(name: str) -> Network:
 
     Returns
     -------
-    network
+    network :
         `Network`: a model with logits out, its preprocessing, and the names of its 1,000 classes.
 
     Raises

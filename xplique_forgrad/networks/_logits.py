@@ -25,9 +25,9 @@ def to_logits(model: keras.Model) -> tuple[keras.Model, str | None]:
 
     Returns
     -------
-    logits : keras.Model
+    logits :
         The model of the logits; the model itself if it does not end in probabilities.
-    removed : str or None
+    removed :
         What was removed, "softmax" or "sigmoid"; None if nothing was.
 
     Raises

@@ -58,7 +58,19 @@ class Network:
         return {**found, **{name: index for index, name in enumerate(ids)}}
 
     def name_of(self, index: int) -> str:
-        """Name of a class; its index where there are no names."""
+        """
+        Name of a class.
+
+        Parameters
+        ----------
+        index
+            Which class, as a position in the outputs of the model.
+
+        Returns
+        -------
+        name :
+            Its name; where there are no names, "class" and the index.
+        """
         return self.class_names[index] if self.class_names else f"class {index}"
 
     def predict(self, inputs: np.ndarray, top: int = 1) -> list[list[tuple[str, float]]]:
@@ -74,7 +86,7 @@ class Network:
 
         Returns
         -------
-        predictions
+        predictions :
             For each image, `top` pairs of a name (see `name_of`) and its probability, the
             likeliest first.
 

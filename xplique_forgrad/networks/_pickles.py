@@ -86,7 +86,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
     Returns
     -------
-    arrays
+    arrays :
         Name, and its array or list of arrays.
 
     Raises
@@ -117,7 +117,7 @@ def read_state_dictionary(path: Path) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    arrays
+    arrays :
         Name of a tensor and its values.
 
     Raises

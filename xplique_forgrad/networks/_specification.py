@@ -85,7 +85,7 @@ def load_network(
 
     Returns
     -------
-    network
+    network :
         `Network`.
 
     Raises

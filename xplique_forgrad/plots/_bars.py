@@ -46,7 +46,7 @@ def plot_content(
 
     Returns
     -------
-    ax
+    ax :
         The Axes.
 
     Raises
@@ -121,7 +121,7 @@ def plot_bands(
 
     Returns
     -------
-    axes
+    axes :
         Array of Axes: energy, then what each band adds to the score.
 
     Raises
@@ -173,7 +173,7 @@ def plot_diagnosis(found: Diagnosis) -> Figure:
 
     Returns
     -------
-    figure
+    figure :
         The matplotlib figure.
     """
     figure, axes = plt.subplots(

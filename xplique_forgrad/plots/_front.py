@@ -84,7 +84,7 @@ def plot_front(
 
     Returns
     -------
-    axes
+    axes :
         Array of the Axes, of shape (number of tables,).
 
     Raises

@@ -39,7 +39,7 @@ def plot_search(search: Search, *, ax: Axes | None = None) -> Axes:
 
     Returns
     -------
-    ax
+    ax :
         The Axes.
     """
     ax = axes_or_new(ax, (5, 3.5))
@@ -112,7 +112,7 @@ def plot_residuals(residual: Residual, *, ax: Axes | None = None) -> Axes:
 
     Returns
     -------
-    ax
+    ax :
         The Axes.
     """
     ax = axes_or_new(ax, (5, 3.5))
@@ -154,7 +154,7 @@ def plot_layers(
 
     Returns
     -------
-    ax
+    ax :
         The Axes.
 
     Raises
@@ -244,7 +244,7 @@ def plot_ring_correlation(
 
     Returns
     -------
-    ax
+    ax :
         The Axes.
 
     Raises

@@ -50,7 +50,7 @@ def plot_maps(
 
     Returns
     -------
-    axes
+    axes :
         Array of matplotlib Axes, of shape (N, 1 + len(maps)). The figure is `axes[0, 0].figure`.
 
     Raises
@@ -164,7 +164,7 @@ def plot_signatures(
 
     Returns
     -------
-    axes
+    axes :
         Array of matplotlib Axes, one a signature, of shape (len(signatures),). The figure is
         `axes[0].figure`.
 
@@ -236,7 +236,7 @@ def plot_mean_gradient(found: MeanGradient, *, ax: Axes | None = None) -> Axes:
 
     Returns
     -------
-    ax
+    ax :
         The Axes.
     """
     ax = axes_or_new(ax, (3, 3.2))

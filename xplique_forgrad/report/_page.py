@@ -55,6 +55,11 @@ class Section:
         A pandas table. One of more than 12 rows is folded.
     is_open
         Whether such a table is shown all the same.
+
+    Raises
+    ------
+    TypeError
+        If a text is no string, the figure not of matplotlib, or the table not of pandas.
     """
 
     title: str
@@ -90,7 +95,7 @@ def check_report_path(path: str | PathLike[str]) -> Path:
 
     Returns
     -------
-    path
+    path :
         The path.
 
     Raises
@@ -143,7 +148,7 @@ def write_report(
 
     Returns
     -------
-    path
+    path :
         The file.
 
     Raises

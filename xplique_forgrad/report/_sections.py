@@ -70,7 +70,7 @@ def search_sections(search: Search, name: str) -> list[Section]:
 
     Returns
     -------
-    sections
+    sections :
         For `write_report`.
 
     Examples
@@ -127,7 +127,7 @@ def diagnosis_sections(diagnosis: Diagnosis) -> list[Section]:
 
     Returns
     -------
-    sections
+    sections :
         For `write_report`.
 
     Examples
@@ -173,7 +173,7 @@ def benchmark_sections(benchmark: Benchmark) -> list[Section]:
 
     Returns
     -------
-    sections
+    sections :
         For `write_report`, with `settings=benchmark.provenance`.
 
     Examples

@@ -19,7 +19,16 @@ Maps: TypeAlias = np.ndarray | tf.Tensor
 
 class Candidate(NamedTuple):
     """
-    One way to treat a map: `sigma` None is no filter, and then `rectify` None is the raw map.
+    One way to treat a map: as it is, rectified, or filtered.
+
+    Attributes
+    ----------
+    sigma
+        Cutoff in cycles along the longest filtered axis; None for no filter.
+    window
+        "disk", "box", "gaussian" or "butterworth"; None for no filter.
+    rectify
+        "magnitude" or "positive", see `forgrad`; None takes maps as they are.
     """
 
     sigma: float | None = None
@@ -55,7 +64,7 @@ def default_sigmas(shape: Sequence[int], window: str = "disk") -> list[int]:
 
     Returns
     -------
-    sigmas
+    sigmas :
         Increasing cutoffs in cycles along the longest axis.
 
     Examples

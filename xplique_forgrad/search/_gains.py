@@ -22,7 +22,16 @@ class Gain(NamedTuple):
     """
     A mean difference of scores between two candidates, on images that did not choose between them.
 
-    `low` and `high` bound it at 95 %; they are NaN where too few images could judge.
+    Attributes
+    ----------
+    mean
+        Mean of the differences, in the unit of the score.
+    low, high
+        Bounds at 95 %; NaN where too few images could judge.
+    standard_error
+        Standard error of the mean.
+    nb_images
+        Number of images that judged.
     """
 
     mean: float
@@ -70,7 +79,7 @@ def paired_gain(differences: np.ndarray, seed: int = 0) -> Gain:
 
     Returns
     -------
-    gain
+    gain :
         Mean, bounds at 95 %, standard error and number of images. The bounds are NaN for fewer
         than 2 images.
     """
@@ -113,7 +122,7 @@ def best_index(scores: np.ndarray) -> int:
 
     Returns
     -------
-    index
+    index :
         Index of the best; the first of equals. Where every candidate fails on some image, on the
         images where none does. -1 if there is none.
     """
@@ -145,7 +154,7 @@ def cross_fitted(scores: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Returns
     -------
-    chosen
+    chosen :
         Indices of shape (n,); -1 where no candidate can be chosen.
     """
     nb_images = scores.shape[1]
@@ -182,7 +191,7 @@ def cross_fitted_gain(
 
     Returns
     -------
-    gain
+    gain :
         Mean, bounds at 95 % and number of images.
     """
     are_judged, judged = judged is not None, scores if judged is None else judged
@@ -244,7 +253,7 @@ def compare_with(best: int, scores: np.ndarray) -> Comparison:
 
     Returns
     -------
-    comparison
+    comparison :
         Three arrays of shape (K,).
     """
     differences = scores - scores[best]

@@ -295,7 +295,7 @@ class SigmaSearch:
 
         Returns
         -------
-        explanations_filtered
+        explanations_filtered :
             Maps of the same shape and dtype.
 
         Raises
@@ -323,7 +323,7 @@ class SigmaSearch:
 
         Returns
         -------
-        table
+        table :
             One row a candidate: sigma (NaN without a filter), window, rectify, the mean and its
             standard error, the number of images and of failures, the paired difference from the
             best with its standard error and one-sided p-value (of what was searched for: the score,
@@ -346,7 +346,7 @@ class SigmaSearch:
 
         Returns
         -------
-        ax
+        ax :
             The Axes.
         """
         from ..plots import plot_search
@@ -377,7 +377,7 @@ class SigmaSearch:
 
         Returns
         -------
-        search
+        search :
             The result, with the same scores to the last bit.
 
         Raises

@@ -43,6 +43,11 @@ class Control(Protocol):
     A function of inputs, targets and explanations is one too. An attribute `fewest` says how many
     images `maps` needs together, if more than one.
 
+    Attributes
+    ----------
+    name
+        What results call it.
+
     Examples
     --------
     >>> class Shifted:
@@ -69,7 +74,7 @@ class Control(Protocol):
 
         Returns
         -------
-        maps
+        maps :
             Of the shape of the explanations; or (P, B, ...) for several of each image, whose scores
             are averaged. The same for the same batch.
         """
@@ -89,6 +94,11 @@ class OtherImage:
         Number of other images for each; their scores are averaged.
     seed
         Seed of the pairs.
+
+    Raises
+    ------
+    ValueError
+        If a number is no integer, or out of range; in `maps`, if there are too few images.
 
     Examples
     --------
@@ -129,10 +139,11 @@ class OtherImage:
 
 
 class RandomPhases:
-    """
+    r"""
     The map with the same amplitudes of all frequencies, and random phases: as smooth, but nowhere.
 
-    map' = F^-1(|F(map)| e^(i phi)), phi the phases of white noise; the mean is kept.
+    It is $F^{-1}(|F(m)| e^{i \varphi})$ of a map $m$, with $\varphi$ the phases of white noise. The
+    mean is kept.
 
     Parameters
     ----------
@@ -140,6 +151,11 @@ class RandomPhases:
         Axes of the Fourier transform F.
     seed
         Seed of the phases.
+
+    Raises
+    ------
+    ValueError
+        If the seed is no integer of 0 or more.
 
     Examples
     --------
@@ -171,10 +187,10 @@ class RandomPhases:
 
 
 class Centre:
-    """
+    r"""
     A Gaussian at the centre, the same for all images: where photographs have their subject.
 
-    exp(-sum_axes (x - n / 2)^2 / (2 (n / 4)^2)) for n pixels.
+    $\exp(-(x - n / 2)^2 / (2 (n / 4)^2))$ along each axis of $n$ pixels, multiplied.
 
     Parameters
     ----------
@@ -253,6 +269,11 @@ class Noise:
     ----------
     seed
         Seed of the noise.
+
+    Raises
+    ------
+    ValueError
+        If the seed is no integer of 0 or more.
 
     Examples
     --------
@@ -333,6 +354,11 @@ class OtherClass:
         Explainer of Xplique.
     seed
         Seed of the classes.
+
+    Raises
+    ------
+    ValueError
+        If the seed is no integer of 0 or more, or there is no other class to explain.
 
     Examples
     --------

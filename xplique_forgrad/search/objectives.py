@@ -49,6 +49,13 @@ class Objective(Protocol):
     is a mean over perturbation steps may say so by an attribute `nb_steps`: then `score` takes a
     third argument, the `Steps` to estimate the scores from, or None for all.
 
+    Attributes
+    ----------
+    name
+        What results call it.
+    higher_is_better
+        Whether higher scores are better.
+
     Examples
     --------
     >>> class Sparsity:
@@ -77,7 +84,7 @@ class Objective(Protocol):
 
         Returns
         -------
-        scores
+        scores :
             Of shape (K, B), NaN where there is none.
         """
         ...

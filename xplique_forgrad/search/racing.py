@@ -89,7 +89,21 @@ class StepOrder:
         self.nb_steps = nb_steps
 
     def of(self, images: np.ndarray, ranks: slice) -> np.ndarray:
-        """Numbers of the steps of these ranks, of shape (n, number of ranks)."""
+        """
+        Which steps are taken at which places in the order.
+
+        Parameters
+        ----------
+        images
+            Positions of n images.
+        ranks
+            Places in the order, such as `slice(0, 2)` for the first two steps of each image.
+
+        Returns
+        -------
+        steps :
+            Numbers of the steps, of shape (n, number of ranks).
+        """
         return (self._base[ranks] + self._shifts[images][:, np.newaxis]) % self.nb_steps
 
 
@@ -106,11 +120,11 @@ def split_images(nb_images: int, seed: int) -> tuple[list[np.ndarray], np.ndarra
 
     Returns
     -------
-    rounds
+    rounds :
         Positions of each round: 40 images, then about half as many again as were seen before, and
         at the end those that are too few for a round. One round of all images where there are fewer
         than 48: too few to race.
-    judging
+    judging :
         Positions of a quarter of the images, held out of the race to judge its winner; none where
         there is no race.
     """
@@ -246,7 +260,10 @@ class Race:
         """
         The next request, the same until it is told.
 
-        None when the race is over and its winner is judged.
+        Returns
+        -------
+        request :
+            What to score next; None when the race is over and its winner is judged.
         """
         if self._pending is None and not self._is_stopped:
             self._pending = self._ask_to_choose()

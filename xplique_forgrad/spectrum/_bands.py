@@ -63,7 +63,7 @@ def band_importance(
 
     Returns
     -------
-    table
+    table :
         One row a band: "low" (not included) and "high" (included), in cycles; "energy", the mean
         over images of the band's share of the energy; with a metric "alone" and "added". Beside
         each, with the ending "_error", its standard error over the images (NaN for a single image).

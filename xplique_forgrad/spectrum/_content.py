@@ -33,13 +33,15 @@ def high_frequency_power(
     window: str = "disk",
     rectify: str | None = None,
 ) -> np.ndarray:
-    """
+    r"""
     Share of each map's spectral power beyond a cutoff.
 
-    sum_{r(k) > sigma} |F(k)|^2 / sum_k |F(k)|^2, the zero frequency included: the share of the
-    map's energy that `forgrad` takes away at that cutoff. White noise has about
-    1 - pi sigma^2 / (H W). A signed map has next to no mean, which inflates its share: to compare
-    signed with unsigned methods, compare magnitudes too (`rectify="magnitude"`).
+    $$\textstyle\sum_{r(k) > \sigma} |F(k)|^2 / \sum_k |F(k)|^2,$$
+
+    with $r$ the `frequency_radius`, and the zero frequency included: the share of the map's energy
+    that `forgrad` takes away at that cutoff. White noise has about $1 - \pi \sigma^2 / (H W)$. A
+    signed map has next to no mean, which inflates its share: to compare signed with unsigned
+    methods, compare magnitudes too (`rectify="magnitude"`).
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ def high_frequency_power(
 
     Returns
     -------
-    share
+    share :
         One number in [0, 1] a map, of shape (N,), the mean over channels. A map of zeros has 0.
 
     Raises
@@ -97,8 +99,21 @@ def share_outside(explanations: Explanations, limits: Sequence[float]) -> np.nda
 
     Returns
     -------
-    share
+    share :
         One number in [0, 1] a map, of shape (N,). A map of zeros has 0.
+
+    Raises
+    ------
+    ValueError
+        If maps have other shapes, sizes that differ, or NaN or infinite values; there are none.
+    TypeError
+        If maps are no real numbers.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).standard_normal((4, 64, 64))
+    >>> float(share_outside(noise, limits=[0.25, 0.25]).mean().round(1))
+    0.7
     """
 
     def share(maps):
@@ -111,10 +126,12 @@ def share_outside(explanations: Explanations, limits: Sequence[float]) -> np.nda
 
 
 def expected_frequency(explanations: Explanations, *, rectify: str | None = None) -> np.ndarray:
-    """
+    r"""
     Mean radius of each map's frequencies, weighted by their power: its spectral centroid.
 
-    sum_k r(k) |F(k)|^2 / sum_k |F(k)|^2, the zero frequency included.
+    $$\textstyle\sum_k r(k) |F(k)|^2 / \sum_k |F(k)|^2,$$
+
+    with $r$ the `frequency_radius`, and the zero frequency included.
 
     Parameters
     ----------
@@ -125,7 +142,7 @@ def expected_frequency(explanations: Explanations, *, rectify: str | None = None
 
     Returns
     -------
-    frequency
+    frequency :
         One number a map in cycles along the longest side, the unit of sigma, of shape (N,), the
         mean over channels. A constant map has 0.
 
@@ -174,7 +191,7 @@ def mean_absolute_laplacian(
 
     Returns
     -------
-    laplacian
+    laplacian :
         One number a map, without unit, of shape (N,), the mean over channels. A constant map has 0.
 
     Raises
@@ -232,7 +249,7 @@ def compressed_size(
 
     Returns
     -------
-    size
+    size :
         Bytes of each map, of shape (N,), the mean over channels. A constant map is compressed as
         zeros.
 

@@ -59,7 +59,7 @@ class RingCorrelation(NamedTuple):
 
         Returns
         -------
-        sigma
+        sigma :
             Radius in cycles along the longest side, the unit of sigma; 0 if they agree nowhere.
 
         Raises
@@ -75,11 +75,14 @@ class RingCorrelation(NamedTuple):
 
 
 def fourier_signature(explanations: Explanations, *, rectify: str | None = None) -> np.ndarray:
-    """
+    r"""
     Mean amplitude spectrum of attribution maps, zero frequency in the centre.
 
-    signature(k) = mean over maps and channels of |sum_x phi(x) exp(-2 i pi k x / n)|, shifted by
-    `np.fft.fftshift`. The methods that explain a model differ in it at a glance.
+    At each frequency $k$ it is the mean over maps and channels of
+
+    $$|\textstyle\sum_x \phi(x) \exp(-2 i \pi k x / n)|,$$
+
+    shifted by `np.fft.fftshift`. The methods that explain a model differ in it at a glance.
 
     Ref. Muzellec & al., Saliency strikes back: How filtering out high frequencies improves
     white-box explanations (2024), https://arxiv.org/abs/2307.09591 (sec. 3.1, fig. 2).
@@ -96,7 +99,7 @@ def fourier_signature(explanations: Explanations, *, rectify: str | None = None)
 
     Returns
     -------
-    signature
+    signature :
         Amplitudes of shape (H, W), float64, in the unit of the maps times pixels: at the centre,
         (H // 2, W // 2), the mean over maps of |sum of the map|.
 
@@ -125,7 +128,7 @@ def radial_spectrum(explanations: Explanations, *, rectify: str | None = None) -
     """
     Power of attribution maps over the radius of the frequency, ring by ring.
 
-    The power of a frequency is |F(k)|^2 / (H W), so that by Parseval's theorem the rings of a map
+    The power of a frequency is $|F(k)|^2 / (H W)$, so that by Parseval's theorem the rings of a map
     sum up to its energy. The radius is that of `frequency_radius`, right for H != W.
 
     Parameters
@@ -137,7 +140,7 @@ def radial_spectrum(explanations: Explanations, *, rectify: str | None = None) -
 
     Returns
     -------
-    spectrum
+    spectrum :
         `RadialSpectrum`: radii (R,) in cycles along the longest side, and power (N, R).
 
     Raises
@@ -163,12 +166,14 @@ def fourier_ring_correlation(
     *,
     rectify: str | None = None,
 ) -> RingCorrelation:
-    """
+    r"""
     Correlation of two sets of maps ring by ring: up to which frequency they agree.
 
-    Re sum F(k) conj(G(k)) / sqrt(sum |F(k)|^2 sum |G(k)|^2), summed over the frequencies of a ring,
-    all maps, each scaled to unit energy, and their channels. Between the maps of two noisy copies
-    of the same images it falls where noise takes over: the resolution of the maps.
+    $$\textstyle\operatorname{Re} \sum F \bar G / \sqrt{\sum |F|^2 \sum |G|^2},$$
+
+    summed over the frequencies of a ring, all maps, each scaled to unit energy, and their channels;
+    $F$ and $G$ are their Fourier transforms. Between the maps of two noisy copies of the same
+    images it falls where noise takes over: the resolution of the maps.
 
     Ref. Saxton & Baumeister, The correlation averaging of a regularly arranged bacterial cell
     envelope protein (1982); van Heel & Schatz, Fourier shell correlation threshold criteria (2005).
@@ -184,7 +189,7 @@ def fourier_ring_correlation(
 
     Returns
     -------
-    correlation
+    correlation :
         `RingCorrelation`: radii (R,) and correlations (R,).
 
     Raises
