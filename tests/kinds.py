@@ -74,9 +74,14 @@ class Case:
     methods: Any = ("Saliency",)
 
     @cached_property
+    def built(self) -> Any:
+        """The explainer of the model, which TensorFlow traces once."""
+        return self.explainer(self.model)
+
+    @cached_property
     def maps(self) -> np.ndarray:
         """Explanations of the inputs, as the explainer of Xplique gives them."""
-        return np.asarray(self.explainer(self.model).explain(self.inputs, self.targets))
+        return np.asarray(self.built.explain(self.inputs, self.targets))
 
 
 @dataclass(frozen=True, eq=False)

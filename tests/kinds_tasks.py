@@ -93,8 +93,7 @@ def with_operator(model, inputs, targets, operator, score, **options):
         model,
         inputs,
         targets,
-        # an explainer is traced once for a model
-        functools.lru_cache(maxsize=1)(lambda model: Saliency(model, operator=operator)),
+        lambda model: Saliency(model, operator=operator),
         (2, 4),
         functools.partial(score, model),
         scoring={"operator": operator},

@@ -41,7 +41,7 @@ def check_filter(case):
 
 
 def check_explainer(case):
-    explainer = fg.FORGrad(case.explainer(case.model), case.sigmas[0], axes=case.axes)
+    explainer = fg.FORGrad(case.built, case.sigmas[0], axes=case.axes)
     found = np.asarray(explainer.explain(case.inputs, case.targets))
     maps = case.maps
     axes = case.axes or {3: (1,), 4: (1, 2)}[maps.ndim]
@@ -85,7 +85,7 @@ def check_metrics(case):
 def check_search(case):
     is_class = isinstance(case.explainer, type)
     optimizer = fg.SigmaOptimizer(
-        case.explainer if is_class else case.explainer(case.model),
+        case.explainer if is_class else case.built,
         model=case.model,
         sigmas=case.sigmas,
         axes=case.axes,

@@ -117,20 +117,21 @@ def test_scores_are_those_of_keras(model, keras_model, data, metric, options, ac
 
 # ranks of MuFidelity change by whole places
 @pytest.mark.parametrize(
-    ("objective", "strategy", "options", "tolerance"),
+    ("objective", "strategy", "number", "options", "tolerance"),
     [
-        ("faithfulness", "exhaustive", {"steps": 4}, 1e-4),
-        ("faithfulness", "racing", {"steps": 8}, 1e-4),
-        ("mu_fidelity", "exhaustive", {"grid_size": 4, "nb_samples": 30}, 1e-2),
+        ("faithfulness", "exhaustive", 16, {"steps": 4}, 1e-4),
+        ("faithfulness", "racing", NB_IMAGES, {"steps": 8}, 1e-4),
+        ("mu_fidelity", "exhaustive", 16, {"grid_size": 4, "nb_samples": 30}, 1e-2),
     ],
 )
 def test_searches_are_those_of_keras(
-    model, keras_model, data, objective, strategy, options, tolerance
+    model, keras_model, data, objective, strategy, number, options, tolerance
 ):
+    inputs, targets = (part[:number] for part in data)
     found = []
     for one in (model, keras_model):
         optimizer = fg.SigmaOptimizer(GradientInput(one), objective, [1, 4], strategy, **options)
-        found.append(optimizer.search(*data, verbose=0))
+        found.append(optimizer.search(inputs, targets, verbose=0))
     first, second = found
     assert first.best_candidate == second.best_candidate
     assert first.nb_evaluations == second.nb_evaluations

@@ -40,11 +40,11 @@ class Die(keras.callbacks.Callback):
 
 def search(model, checkpoint, how, callbacks=()):
     """The search that is also run on one device."""
-    inputs, targets = samples(16, 16, 3, number=60)
+    inputs, targets = samples(16, 16, 3, number=40)
     optimizer = SigmaOptimizer(
         Saliency(model),
-        sigmas=[1, 3, 6],
-        steps=4,
+        sigmas=[1, 6],
+        steps=2,
         activation="softmax",
         batch_size=16,
         strategy=how,
