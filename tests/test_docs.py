@@ -83,15 +83,48 @@ def test_links_to_files_of_the_repository_exist():
             assert path.is_dir() or path.stat().st_size > 0, f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.name)
-def test_notebooks_are_small_and_open_in_colab(notebook):
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    assert os.path.getsize(notebook) < 1_000_000
-    assert f"/blob/main/tutorials/{notebook.name}" in "".join(cells[0]["source"])
-    assert any("pip install" in "".join(cell["source"]) for cell in cells)
-    assert not any(
-        output["output_type"] == "error" for cell in cells for output in cell.get("outputs", [])
-    )
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+class TestNotebooks:
+    def test_is_small_opens_in_colab_and_installs(self, notebook):
+        cells = _cells(notebook)
+        assert notebook.stat().st_size < 1_000_000
+        badge = "https://colab.research.google.com/assets/colab-badge.svg"
+        there = f"xplique-forgrad/xplique-forgrad/blob/main/tutorials/{notebook.name}"
+        link = f"[![Open in Colab]({badge})](https://colab.research.google.com/github/{there})"
+        assert link in "".join(cells[0]["source"]).splitlines()
+        assert any("pip install" in "".join(cell["source"]) for cell in cells)
+
+    def test_was_run_in_order_without_errors_warnings_or_paths_of_a_machine(self, notebook):
+        code = [cell for cell in _cells(notebook) if cell["cell_type"] == "code"]
+        assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+        for output in (output for cell in code for output in cell["outputs"]):
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr"
+            text = "".join(output.get("text", output.get("data", {}).get("text/plain", "")))
+            assert not re.search(r"WARNING|cuInit|(/home|/root|/tmp|/work|/Users)/", text)
+
+    def test_cells_that_draw_say_what_is_seen(self, notebook):
+        drawing = [cell for cell in _cells(notebook) if "image/" in json.dumps(cell.get("outputs"))]
+        assert drawing
+        # where nbconvert looks for it; it stays when the notebook is run anew
+        assert all(len(cell["metadata"].get("alt", "")) > 20 for cell in drawing)
+
+    def test_links_lead_to_pages_of_the_site(self, notebook):
+        # a relative link cannot lead to the same page on the site, on GitHub and on Colab
+        site = "https://xplique-forgrad.github.io/xplique-forgrad/"
+        prose = [cell["source"] for cell in _cells(notebook) if cell["cell_type"] == "markdown"]
+        targets = re.findall(r"\]\(([^)\s]+)\)", "\n".join(map("".join, prose)))
+        assert all(target.startswith("https://") for target in targets)
+        pages = [t.removeprefix(site).partition("#")[0] for t in targets if t.startswith(site)]
+        assert len(pages) > 2
+        for page in pages:
+            path = ROOT / "docs" / page.rstrip("/")
+            found = [path.with_name(path.name + ending).is_file() for ending in (".md", ".ipynb")]
+            assert any(found), f"{notebook.name} links to {page}"
+
+
+def _cells(notebook):
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
 
 
 @pytest.fixture(scope="module")
