@@ -27,7 +27,7 @@ FIGURES = {
     "filters": ("assets/filters.png", None, (0, 0, 1, 1)),
     "patches": ("assets/patches.png", None, (0, 0, 1, 1)),
     "signatures": ("assets/signatures.jpg", None, (0, 0, 0.42, 0.34)),
-    "checkerboards": ("assets/imagenet-checkerboards.jpg", None, (0.36, 0, 0.62, 0.5)),
+    "checkerboards": ("assets/imagenet-checkerboards.jpg", None, (0.35, 0, 0.57, 0.5)),
 }
 
 
