@@ -26,7 +26,7 @@ FIGURES = {
     "benchmark": ("assets/benchmark-squeezenet.png", None, (0, 0, 1, 1)),
     "filters": ("assets/filters.png", None, (0, 0, 1, 1)),
     "patches": ("assets/patches.png", None, (0, 0, 1, 1)),
-    "signatures": ("assets/signatures.jpg", None, (0, 0, 0.42, 0.34)),
+    "signatures": ("assets/signatures.jpg", None, (0, 0, 0.385, 0.34)),
     "checkerboards": ("assets/imagenet-checkerboards.jpg", None, (0.35, 0, 0.57, 0.5)),
 }
 
