@@ -24,7 +24,7 @@ from xplique_forgrad.networks import load_imagenet
 
 PHOTOGRAPHS = (data.chelsea, data.coffee, lambda: data.stereo_motorcycle()[0])
 # large enough at 390 pixels, the width of a phone
-WIDTH, DPI, FONT = 7.8, 120, 15
+WIDTH, DPI, FONT = 7.8, 120, 18
 
 
 def draw(network, sigma):
