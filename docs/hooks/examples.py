@@ -79,7 +79,9 @@ def _with_outputs(markdown: str, printed: list[str]) -> str:
 
     def below(match):
         text = next(texts).rstrip()
-        return f"{match[0]}\n```{{.text .output}}\n{text}\n```\n" if text else match[0]
+        # sentences break lines on a narrow page, tables scroll
+        kind = "" if re.search(r"\S {2,}\S", text) else " .sentences"
+        return f"{match[0]}\n```{{.text .output{kind}}}\n{text}\n```\n" if text else match[0]
 
     return _BLOCK.sub(below, markdown)
 
