@@ -1,4 +1,5 @@
 import os
+import re
 from glob import glob
 
 # before TensorFlow is imported: quiet where there is no GPU, untouched where there is one
@@ -21,6 +22,11 @@ tf.config.set_logical_device_configuration(
 )
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+
+
+def name_of(options):
+    """A name for a case that is the same in each process: functions go without their address."""
+    return re.sub(r" at 0x\w+", "", str(options))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import xplique.metrics
+from conftest import name_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -79,7 +80,7 @@ def test_as_xplique_on_every_kind_of_data(shape, explanation_shape):
         {"operator": "classification"},
         {"operator": lambda model, x, y: tf.reduce_sum((model(x) - y) ** 2, axis=-1)},
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_as_xplique_with_every_option(options):
     assert_as_xplique(*case((5, 6, 3), (5, 6, 1)), **options)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import xplique.metrics
+from conftest import name_of
 from scipy.stats import spearmanr
 from test_metrics import case
 
@@ -50,7 +51,7 @@ def fed_with(masks, monkeypatch, model, inputs, targets, explanations, **options
         ((12, 5), (12, 5), {"grid_size": 4}),
         ((15,), (15,), {}),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_as_xplique_on_the_same_masks(monkeypatch, shape, explanation_shape, options):
     arguments = case(shape, explanation_shape, nb=4)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import xplique.metrics
+from conftest import name_of
 from test_metrics import PAIRS, case, linear_model
 from test_search import Interrupted, InterruptedExplainer, small_model, small_parts
 from xplique.attributions import Saliency
@@ -58,7 +59,7 @@ def area(curves):
         ((7, 7, 3), 2, {"steps": 3, "max_percentage_perturbed": 0.6}),
         ((4, 9, 1), 6, {"steps": 40}),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_curves_and_scores_are_those_of_a_plain_loop(shape, side, options):
     model, inputs, targets, maps = case(shape, shape[:2])

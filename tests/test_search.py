@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import xplique.metrics
+from conftest import name_of
 from kinds import samples
 from kinds_images import small_network
 from xplique.attributions import GradientInput, Saliency, SmoothGrad
@@ -392,7 +393,7 @@ def checkpoint(tmp_path, model, data):
         ({"strategy": "exhaustive"}, "strategy"),
         ({"activation": "softmax"}, "activation"),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_a_checkpoint_of_other_settings_is_refused(checkpoint, model, data, options, name):
     before = checkpoint.read_bytes()
@@ -626,7 +627,7 @@ def test_one_class_and_an_explainer_of_constant_maps(data):
         ({"seed": -1}, "`seed` is -1"),
         ({"seed": 0.5}, "`seed` is 0.5"),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_bad_settings(model, arguments, message):
     if message is None:
