@@ -274,6 +274,12 @@ def test_folders_may_be_indices(tmp_path):
     assert images.labels.tolist() == [10, 11, 2]
     assert images.class_names is None
     assert next(iter(images.dataset()))[1].shape == (12,)
+    # a network whose classes have no names
+    assert image_folder(tmp_path, PLAIN, nb_classes=12, class_names={}).labels.tolist() == [
+        10,
+        11,
+        2,
+    ]
     with pytest.raises(ValueError, match="nb_classes="):
         image_folder(tmp_path, PLAIN, targets="folders")
     with pytest.raises(ValueError, match="'11' of .* is unknown.*from 0 to 10"):

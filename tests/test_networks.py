@@ -350,6 +350,20 @@ def test_a_file_of_a_model_is_read(tmp_path, rng, suffix):
         assert share == pytest.approx(row.max(), abs=1e-5)
 
 
+def test_a_network_prints_no_names_of_classes():
+    network = load_network(small(), preprocessing="unit", class_names=list("abcde"))
+    assert "class_names" not in repr(network)
+    assert "activation=" in repr(network)
+
+
+def test_a_preprocessing_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="images of 16 x 16, and the model .* takes 8 x 8"):
+        load_network(small(), preprocessing=Preprocessing(16, None))
+    # a scaling of load_network, given to the class
+    with pytest.raises(ValueError, match=r"load_network\(model, preprocessing='unit'\)"):
+        Preprocessing(8, "unit")
+
+
 def test_a_model_that_does_not_say_its_preprocessing_asks_for_it():
     with pytest.raises(ValueError, match="does not say what its inputs go through.*'unit'"):
         load_network(small())

@@ -302,6 +302,11 @@ def test_a_dataset_with_a_checkpoint_says_nothing_of_eager_execution(tmp_path, d
     assert not [str(w.message) for w in recwarn if "eager" in str(w.message)]
 
 
+def test_a_sigma_is_one_of_the_sigmas():
+    with pytest.raises(TypeError, match="no option 'sigma'; did you mean 'sigmas'"):
+        SigmaOptimizer(None, sigma=[2, 5])
+
+
 def test_searches_in_a_row_leave_nothing_behind(data, caplog):
     """A graph that TensorFlow keeps for each search would fill the memory while training."""
     pair = data[0][:9], data[1][:9]

@@ -50,6 +50,22 @@ def result(scores, higher_is_better=True, halves=None, scored=None):
     )
 
 
+def test_a_control_that_gains_more_is_named_before_a_gain_that_is_open(rng):
+    # a filter is best by a hair, and lifts the control by 0.3
+    own = planted_scores(rng, np.where(np.arange(len(CANDIDATES)) > 1, 0.2, 0.4), 60)
+    noise = rng.normal(size=60)
+    own[1], own[3] = own[0], own[0] + 0.004 + 0.05 * (noise - noise.mean())
+    search = result(own)
+    assert search.verdict.startswith("No significant gain")
+    control = planted_scores(rng, np.where(np.arange(len(CANDIDATES)) > 1, 0.7, 0.4), 60)
+    settings = replace(search.settings, control="other_image")
+    search = replace(search, control=control, settings=settings)
+    assert search.specific_gain.high < 0
+    assert search.verdict.startswith(
+        f"Do not filter: sigma = {search.best_sigma:g} is not specific"
+    )
+
+
 @pytest.fixture
 def scores(rng):
     return planted_scores(rng, bump(len(CANDIDATES), peak=4, width=1.5), 120)

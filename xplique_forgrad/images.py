@@ -517,7 +517,7 @@ def _known_classes(
     """What is said of the classes; None for nothing."""
     if nb_classes is not None:
         check_count("nb_classes", nb_classes)
-    if names is None:
+    if names is None or (isinstance(names, Mapping) and not names):
         return None if nb_classes is None else _Classes({}, None, nb_classes)
     if isinstance(names, str) or not len(names) or not all(isinstance(name, str) for name in names):
         raise ValueError(
@@ -790,7 +790,8 @@ def _preprocess_input(name: str) -> Callable:
         question = f"did you mean {close[0]!r}? Its" if close else "its"
         raise ValueError(
             f"`function` is {name!r}, which is no module of keras.applications; {question} modules "
-            f"are {', '.join(sorted(modules))}."
+            f"are {', '.join(sorted(modules))}. 'none', 'unit' and 'signed' go to load_network: "
+            "load_network(model, preprocessing='unit')."
         )
     module = getattr(keras.applications, name)
     return partial(module.preprocess_input, data_format="channels_last")

@@ -72,7 +72,7 @@ class SigmaOptimizer(keras.callbacks.Callback):
         "other_class", an object such as `OtherImage(nb_partners=3)`, or a function of inputs (B,
         ...), targets and explanations (B, ...) that gives maps of their shape. See
         `search.controls`. It scores the choice and the unfiltered maps, on images that did not
-        choose: on as many as a quarter of the passes goes for, and on 8 at least. None for none.
+        choose: on as many as a quarter of the passes allows, and on 8 at least. None for none.
     subtract_control
         Search for the cutoff whose scores exceed the control's most, instead of the highest scores;
         the control is then scored for all candidates, which takes twice the passes.

@@ -5,7 +5,7 @@ A classifier with what its images go through.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import keras
@@ -39,8 +39,8 @@ class Network:
 
     model: keras.Model
     preprocessing: Preprocessing
-    class_names: tuple[str, ...] | None = None
-    class_ids: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
+    class_ids: tuple[str, ...] | None = field(default=None, repr=False)
     activation: str | None = "softmax"
     note: str = ""
 

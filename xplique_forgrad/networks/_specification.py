@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._models import call_model, check_input, kind_of_outputs
+from .._models import call_model, check_input, input_shape, kind_of_outputs
 from .._ranges import expected_range
 from ..images import Preprocessing
 from ._imagenet import imagenet_classes, load_imagenet
@@ -155,7 +155,9 @@ def _of_model(model: keras.Model, preprocessing: Any, crop_fraction: float = 1.0
                 "'module:function'."
             )
         preprocessing = "none"
-    if not isinstance(preprocessing, Preprocessing):
+    if isinstance(preprocessing, Preprocessing):
+        _check_size(model, preprocessing)
+    else:
         preprocessing = replace(
             Preprocessing.of(model),
             function=_preprocess_function(preprocessing),
@@ -171,6 +173,17 @@ def _of_model(model: keras.Model, preprocessing: Any, crop_fraction: float = 1.0
         )
         return Network(logits, preprocessing, activation=removed, note=note)
     return _as_it_is(model, preprocessing, "")
+
+
+def _check_size(model: keras.Model, preprocessing: Preprocessing) -> None:
+    """Raise a ValueError if the model takes images of another size."""
+    wanted = (input_shape(model) or ())[1:3]
+    if any(one not in (None, other) for one, other in zip(wanted, preprocessing.size)):
+        raise ValueError(
+            f"`preprocessing` makes images of {' x '.join(map(str, preprocessing.size))}, and the "
+            f"model {model.name!r} takes {' x '.join(map(str, wanted))}. Give that size, or a name "
+            "such as preprocessing='unit', which takes the size of the model."
+        )
 
 
 def _as_it_is(model: keras.Model, preprocessing: Preprocessing, why: str) -> Network:

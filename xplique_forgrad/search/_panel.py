@@ -51,7 +51,8 @@ class ScoringSettings(NamedTuple):
         known = [name for group in names for name in group]
         for name in options:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
+                # `sigma` is the filter's: the search has `sigmas`
+                close = difflib.get_close_matches(name, [*known, "sigmas"], n=1)
                 raise TypeError(
                     f"There is no option {name!r}"
                     + (f"; did you mean {close[0]!r}?" if close else ".")

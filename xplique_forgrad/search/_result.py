@@ -227,7 +227,12 @@ class SigmaSearch:
 
     @property
     def verdict(self) -> str:
-        """What to do, in a sentence: filter if that gains over the raw and the rectified map."""
+        """
+        What to do, in a sentence.
+
+        Filter if that gains significantly over the raw map, over the rectified one and, where there
+        is a control, beyond that.
+        """
         return verdict_of(self)
 
     @property

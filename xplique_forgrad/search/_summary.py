@@ -97,6 +97,8 @@ def _verdict_of_filter(search: SigmaSearch, sigma: float) -> str:
         return f"sigma = {sigma:g} is best, without a verdict: {why}."
     if any(gain.high < 0 for gain in gains):
         return f"Do not filter: sigma = {sigma:g} loses on images that did not choose."
+    if specific.high < 0:
+        return f"Do not filter: sigma = {sigma:g} is not specific. {_beside_control(search)}."
     if not all(gain.low > 0 for gain in gains):
         return (
             f"No significant gain: sigma = {sigma:g} is best, but may gain nothing"
@@ -109,8 +111,6 @@ def _verdict_of_filter(search: SigmaSearch, sigma: float) -> str:
             f"Filter at sigma = {sigma:g}: a significant gain over no filter. "
             f"{_beside_control(search)}."
         )
-    if specific.high < 0:
-        return f"Do not filter: sigma = {sigma:g} is not specific. {_beside_control(search)}."
     return (
         f"No specific gain found at sigma = {sigma:g}. {_beside_control(search)}"
         f"{_how_to_settle(search, [specific])}."
