@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -59,6 +60,16 @@ def test_examples_run_and_save_what_the_page_shows(page, examples):
         pytest.skip(str(error))
     for name in re.findall(r"!\[[^\]]*\]\(([\w.-]+)\)", text):
         assert name in found.pictures, f"{page.name} shows {name}, which no example saves"
+
+
+def test_a_page_that_lacks_a_package_is_built_without_its_outputs(examples):
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="page.md"))
+    code = "raise ImportError(\"pip install 'xplique-forgrad[torch]'\")"
+    text = f"# Title\n\n```python\n{code}\n```\n\n![What is seen](search.png)\n"
+    shown = examples.on_page_markdown(text, page, None, None)
+    assert "built without its outputs: pip install 'xplique-forgrad[torch]'" in shown
+    assert "*Figure: What is seen.*" in shown
+    assert "search.png" not in shown
 
 
 @pytest.mark.parametrize("name", MODULES)

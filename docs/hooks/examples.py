@@ -32,7 +32,7 @@ LIBRARIES = ("keras", "matplotlib", "numpy", "scikit-image", "tensorflow", "xpli
 EXTRAS = {"torch": "torch", "keras_cv": "keras-cv", "keras_hub": "keras-hub"}
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.M | re.S)
-_PICTURE = re.compile(r"(!\[[^\]]*\]\()([\w-]+\.(?:png|jpg))(\))")
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([\w-]+\.(?:png|jpg))\)")
 _log = logging.getLogger("mkdocs.hooks.examples")
 
 
@@ -57,6 +57,8 @@ def on_page_markdown(markdown, page, config, files):
     except MissingExtraError as error:
         _log.info("%s was not run: %s", source, error)
         note = f"\n!!! note\n\n    This page was built without its outputs: {error}\n\n"
+        # what the code would save, in words
+        markdown = _PICTURE.sub(r"*Figure: \1.*", markdown)
         return re.sub(r"(^# .*\n)", lambda title: title[0] + note, markdown, count=1, flags=re.M)
     except Exception as error:
         raise PluginError(f"An example of {source} fails: {error!r}") from error
@@ -69,7 +71,8 @@ def on_page_markdown(markdown, page, config, files):
         uri = f"{folder}-{name}"
         if files.get_file_from_path(uri) is None:
             files.append(File.generated(config, uri, content=found.pictures[name]))
-        return match[1] + posixpath.relpath(uri, posixpath.dirname(source) or ".") + match[3]
+        link = posixpath.relpath(uri, posixpath.dirname(source) or ".")
+        return f"![{match[1]}]({link})"
 
     return _PICTURE.sub(shown, _with_outputs(markdown, found.printed))
 
