@@ -7,7 +7,16 @@ import pytest
 import xplique_forgrad
 
 ROOMS = (
-    *("benchmark", "demo", "filtering", "images", "layers", "linearization", "metrics"),
+    *(
+        "benchmark",
+        "decisions",
+        "demo",
+        "filtering",
+        "images",
+        "layers",
+        "linearization",
+        "metrics",
+    ),
     *("networks", "plots", "report", "search", "spectrum", "theory"),
 )
 
@@ -35,7 +44,7 @@ import sys, xplique
 theirs = {*sys.modules}
 import xplique_forgrad
 ours = {*sys.modules} - theirs
-lazy = {"benchmark", "demo", "images", "layers", "linearization", "networks"}
+lazy = {"benchmark", "decisions", "demo", "images", "layers", "linearization", "networks"}
 lazy |= {"plots", "report", "theory"}
 assert not {name.split(".")[1] for name in ours if name.startswith("xplique_forgrad.")} & lazy
 assert not any(name.startswith("matplotlib") for name in ours)

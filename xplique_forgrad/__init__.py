@@ -52,6 +52,7 @@ __all__ = [
 # the rooms that this module does not need are imported when they are asked for
 _ROOMS = (
     "benchmark",
+    "decisions",
     "demo",
     "filtering",
     "images",
@@ -69,6 +70,7 @@ _HOMES = ("filtering", "metrics", "explainer", "search", "optimizer", "registrat
 
 if TYPE_CHECKING:
     from . import benchmark as benchmark
+    from . import decisions as decisions
     from . import demo as demo
     from . import filtering as filtering
     from . import images as images

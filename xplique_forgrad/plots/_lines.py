@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import LogLocator
 
-from ._records import Residual, RingCorrelation, Search
+from ._records import Relevance, Residual, RingCorrelation, Search
 from ._style import COLOURS, axes_or_new, check_mapping, short
 
 # cutoffs that are few enough to be labelled each
@@ -130,6 +130,44 @@ def plot_residuals(residual: Residual, *, ax: Axes | None = None) -> Axes:
     _label_decades(ax.yaxis)
     ax.set_xlabel("radius of the perturbation (norm, unit of the inputs)")
     ax.set_ylabel("residual / residual of the full gradient")
+    ax.legend(fontsize=7)
+    return ax
+
+
+def plot_relevance(relevance: Relevance, *, ax: Axes | None = None) -> Axes:
+    """
+    Draw by how much a step in each octave of frequencies lowers the margin, beside random steps.
+
+    One curve a norm, with one standard error; the dashed curve of its colour is the control, random
+    directions of the same spectrum.
+
+    Parameters
+    ----------
+    relevance
+        A `DecisionRelevance`: `decisions.decision_relevance`.
+    ax
+        Axes of matplotlib to draw on; new ones if None.
+
+    Returns
+    -------
+    ax :
+        The Axes.
+    """
+    ax = axes_or_new(ax, (5, 3.5))
+    table = relevance.to_frame()
+    octaves = table[table["kind"] == "octave"]
+    for colour, (norm, rows) in zip(itertools.cycle(COLOURS), octaves.groupby("norm")):
+        for name, style in (("change", "-o"), ("control_change", "--")):
+            values, errors = -rows[name], rows[f"{name}_error"].fillna(0)
+            label = f"norm {norm:g}" if name == "change" else f"norm {norm:g}, random"
+            ax.plot(rows["high"], values, style, color=colour, markersize=4, label=label)
+            ax.fill_between(
+                rows["high"], values - errors, values + errors, color=colour, alpha=0.15, lw=0
+            )
+    ax.axhline(0, color="0.6", lw=0.8)
+    ax.set_xscale("log", base=2)
+    ax.set_xlabel("octave, up to so many cycles along the longest side")
+    ax.set_ylabel("fall of the margin")
     ax.legend(fontsize=7)
     return ax
 

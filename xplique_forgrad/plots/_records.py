@@ -41,6 +41,12 @@ class Residual(Protocol):
     def zero_order_ratio(self) -> np.ndarray: ...
 
 
+class Relevance(Protocol):
+    """Changes of the margin by band and norm: `decisions.DecisionRelevance`."""
+
+    def to_frame(self) -> pd.DataFrame: ...
+
+
 class RingCorrelation(Protocol):
     """Correlation by radius: `spectrum.RingCorrelation`."""
 

@@ -1,0 +1,140 @@
+"""
+The margin of a decision, its gradient, and the part of a gradient in a band of frequencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from .._checks import batch_shape, check_count
+from .._gradients import Inputs, Scorer, Targets, as_graph, differentiable_samples, make_gradient
+from .._samples import Samples
+from ..filtering import forgrad_sweep, full_band_sigma
+
+# a part of a gradient that is this small, by its norm, is rounding
+_ROUNDING = 1e-6
+
+
+class Decision(NamedTuple):
+    """Samples of a classifier, its margin (B,) for any batch, and the gradient of that."""
+
+    samples: Samples
+    margin: Scorer
+    gradient: Scorer
+
+    @property
+    def full_band(self) -> float:
+        """The cutoff that keeps all frequencies of the inputs."""
+        return full_band_sigma(self.samples.shape[:2])
+
+
+def make_decision(model: keras.Model, inputs: Inputs, targets: Targets, **counts: Any) -> Decision:
+    """
+    Check a classifier of images and its samples.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are no images, there is one class, or a count is below 1.
+    TypeError
+        If the model is not one of Keras.
+    """
+    samples = differentiable_samples(model, inputs, targets)
+    if len(samples.shape) != 3:
+        raise ValueError(
+            f"The inputs have shape {batch_shape(samples.shape)}; give images of shape "
+            "(N, H, W, C)."
+        )
+    if samples.probe[1].shape[-1] < 2:
+        raise ValueError(
+            "The model has one output; a margin is between two classes or more. Give it a second "
+            "output of 0: keras.ops.concatenate([0 * output, output], axis=-1)."
+        )
+    for name, value in counts.items():
+        check_count(name, value)
+
+    def margin(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        outputs = tf.cast(model(inputs, training=False), tf.float32)
+        own = tf.reduce_sum(outputs * targets, axis=-1)
+        others = tf.where(targets > 0, -np.inf, outputs)
+        return own - tf.reduce_max(others, axis=-1)
+
+    specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
+    return Decision(samples, as_graph(margin, specs), make_gradient(margin, samples))
+
+
+def check_classes(targets: np.ndarray, positions: np.ndarray) -> None:
+    """Raise a ValueError unless each target is one-hot."""
+    are_one_hot = np.isin(targets, (0, 1)).all(axis=-1) & (targets.sum(axis=-1) == 1)
+    if not are_one_hot.all():
+        raise ValueError(
+            f"The target of image {positions[int(np.argmin(are_one_hot))]} is not one-hot; a "
+            "margin is that of one class over the others."
+        )
+
+
+def check_gradients(gradients: Any, positions: np.ndarray) -> None:
+    """Raise a ValueError unless there is a gradient, of finite numbers that are not all 0."""
+    if gradients is None:
+        raise ValueError(
+            "The margin has no gradient with respect to the inputs; the model cuts it, as "
+            "tf.argmax and tf.stop_gradient do."
+        )
+    sizes = np.abs(gradients).max(axis=(1, 2, 3))
+    good = np.isfinite(sizes) & (sizes > 0)
+    if not good.all():
+        index = int(np.argmin(good))
+        what = "is 0 everywhere" if sizes[index] == 0 else "holds NaN or infinite values"
+        raise ValueError(
+            f"The gradient of the margin of image {positions[index]} {what}. Look at the model's "
+            "outputs for that image, or drop it."
+        )
+
+
+def checked_norms(norms: npt.ArrayLike | tf.Tensor) -> np.ndarray:
+    """Lengths above 0, of shape (R,)."""
+    try:
+        values = np.atleast_1d(np.asarray(norms, np.float64))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`norms` is {norms!r}; give numbers, such as [0.5, 2.0].") from error
+    if values.ndim != 1 or not len(values) or not np.all((values > 0) & np.isfinite(values)):
+        raise ValueError(
+            f"`norms` is {norms!r}; give finite L2 norms above 0, such as [0.5, 2.0], in the units "
+            "of the inputs."
+        )
+    return values
+
+
+def make_parts(cutoffs: np.ndarray, ends: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """
+    A function that splits gradients (B, H, W, C) into bands: (K, B, H, W, C), in float64.
+
+    Parameters
+    ----------
+    cutoffs
+        Ends of the bands, of shape (S,), increasing.
+    ends
+        Places among 0 and the cutoffs of the lower (not included, but for 0) and upper end of each
+        band, of shape (K, 2).
+    """
+
+    def split(gradients: tf.Tensor) -> tf.Tensor:
+        maps = tf.cast(gradients, tf.float64)
+        kept = forgrad_sweep(maps, cutoffs, rectify=None)
+        kept = tf.concat([tf.zeros_like(kept[:1]), kept], axis=0)
+        return tf.gather(kept, ends[:, 1]) - tf.gather(kept, ends[:, 0])
+
+    return split
+
+
+def unit(parts: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
+    """Parts (..., H, W, C) of L2 norm 1; 0 where they are rounding beside the whole."""
+    axes = [-3, -2, -1]
+    norms, total = (tf.sqrt(tf.reduce_sum(x * x, axes, keepdims=True)) for x in (parts, whole))
+    return tf.where(norms > _ROUNDING * total, parts / tf.maximum(norms, 1e-300), 0.0)
