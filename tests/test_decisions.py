@@ -185,6 +185,44 @@ def test_an_attack_of_a_band_that_is_not_read_finds_nothing(rng):
     assert not found.perturbations.any()
 
 
+def test_the_control_of_an_attack_is_as_strong_and_has_other_phases(linear, images, rng):
+    # the norm of an input alone decides, and phases do not change it
+    inputs = keras.Input((16, 16, 1))
+    energy = keras.ops.sum(keras.ops.square(inputs), axis=(1, 2, 3))
+    model = keras.Model(inputs, keras.ops.stack([1 - energy, 0 * energy], axis=-1))
+    near = 1e-3 * rng.normal(size=(3, 16, 16, 1)).astype(np.float32)
+    found = band_attack(model, near, norm=4.0, steps=1, nb_bisections=1, nb_random=3)
+    np.testing.assert_allclose(found.norms, 4, rtol=1e-4)
+    np.testing.assert_array_equal(found.control_turned, 1)
+    assert "random ones of the same norms and spectra turn 100%" in str(found)
+    # of a linear model a random direction is nearly orthogonal to the gradient
+    found = band_attack(linear, images, second_class(5), norm=50.0, steps=3, nb_random=5)
+    assert found.control_rate == 0
+    assert list(found.to_frame()) == ["low", "high", "is_right", "norm", "control_turned"]
+
+
+def test_more_bisections_come_nearer(linear, images):
+    coarse, fine = (
+        band_attack(linear, images, second_class(5), norm=80.0, steps=3, nb_bisections=number)
+        for number in (3, 10)
+    )
+    assert (fine.norms <= coarse.norms * (1 + 1e-5)).all()
+    assert (coarse.norms[:4] <= fine.norms[:4] * 1024 ** (1 / 2**3) * (1 + 1e-3)).all()
+
+
+def test_outputs_that_stop_being_numbers_are_an_error(rng):
+    inputs = keras.Input((8, 8, 1))
+    scores = keras.ops.log(keras.layers.Flatten()(inputs))[:, :2]
+    model = keras.Model(inputs, scores)
+    images = rng.uniform(1, 2, size=(2, 8, 8, 1)).astype(np.float32)
+    for call in (
+        lambda: decision_relevance(model, images, sigmas=[2], norms=[30.0]),
+        lambda: band_attack(model, images, norm=100.0, low=1, steps=2),
+    ):
+        with pytest.raises(ValueError, match="NaN or infinite outputs near image"):
+            call()
+
+
 def test_the_plot_shows_the_fall_by_octave(linear, images):
     found = decision_relevance(linear, images, second_class(5), sigmas=[3], norms=NORMS)
     ax = found.plot()

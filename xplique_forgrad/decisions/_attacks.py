@@ -4,6 +4,7 @@ Adversarial inputs within a band of frequencies: how far must a decision be move
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -11,19 +12,26 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from .._checks import check_seed
 from .._gradients import Inputs, Targets, check_finite_inputs
+from .._samples import Batch
 from ..filtering._checks import checked_sigma
 from ._margins import (
+    Decision,
     check_classes,
     check_gradients,
+    check_margins,
     checked_norms,
     make_decision,
     make_parts,
+    random_directions,
     unit,
 )
 
 # steps of 2.5 / steps of the norm can reach any point of the ball, and turn back
 _STEP = 2.5
+# the smallest norm that is tried is the largest over this
+_SPAN = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +55,9 @@ class BandAttack:
         to `norm`, 0 where the decision is wrong from the start.
     perturbations
         What turns the decisions, of shape (N, H, W, C); 0 where nothing does or need be done.
+    control_turned
+        Share of random perturbations with the same norm and spectrum as the one found that turn the
+        decision, of shape (N,); 0 where none was found.
     """
 
     low: float
@@ -55,6 +66,7 @@ class BandAttack:
     is_right: np.ndarray
     norms: np.ndarray
     perturbations: np.ndarray
+    control_turned: np.ndarray
 
     @property
     def success_rate(self) -> float:
@@ -68,12 +80,21 @@ class BandAttack:
         norms = self.norms[self.is_right]
         return float(np.quantile(norms, 0.5, method="higher")) if len(norms) else float("nan")
 
+    @property
+    def control_rate(self) -> float:
+        """Share of decisions that random perturbations like those found turn; NaN if none was."""
+        is_turned = self.is_right & np.isfinite(self.norms)
+        return float(self.control_turned[is_turned].mean()) if is_turned.any() else float("nan")
+
     def __str__(self) -> str:
-        return (
+        text = (
             f"Perturbations of {self.low:g} to {self.high:g} cycles turn {self.success_rate:.0%} "
             f"of {int(self.is_right.sum())} right decisions within a norm of {self.norm:g}; median "
             f"norm {self.median_norm:.3g}"
         )
+        if np.isnan(self.control_rate):
+            return text
+        return f"{text}; random ones of the same norms and spectra turn {self.control_rate:.0%}"
 
     def to_frame(self) -> pd.DataFrame:
         """
@@ -82,10 +103,11 @@ class BandAttack:
         Returns
         -------
         frame :
-            Columns low, high, is_right and norm (infinite where the decision stands).
+            Columns low, high, is_right, norm (infinite where the decision stands) and
+            control_turned.
         """
         columns = {"low": self.low, "high": self.high, "is_right": self.is_right}
-        return pd.DataFrame({**columns, "norm": self.norms})
+        return pd.DataFrame({**columns, "norm": self.norms, "control_turned": self.control_turned})
 
 
 def band_attack(
@@ -98,6 +120,8 @@ def band_attack(
     high: float | None = None,
     steps: int = 20,
     nb_bisections: int = 8,
+    nb_random: int = 2,
+    seed: int = 0,
     batch_size: int = 16,
 ) -> BandAttack:
     r"""
@@ -109,9 +133,11 @@ def band_attack(
     $$\delta \leftarrow \Pi_\epsilon\big(\delta - \alpha\, P_b g / \|P_b g\|\big), \qquad
     g = \nabla m(x + \delta), \quad \alpha = 2.5\, \epsilon / \text{steps},$$
 
-    from $\delta = 0$, so that it repeats. The norm $\epsilon$ that is needed is found by bisection
-    for each image. What it finds is an upper bound: a better attack may need less. Values are not
-    clipped to the range of pixels, which would leave the band.
+    from $\delta = 0$, so that it repeats, until the decision turns. The norm $\epsilon$ that is
+    needed is found for each image by bisection of its logarithm, from `norm` down to `norm` / 1024.
+    What it finds is an upper bound: a better attack may need less. Values are not clipped to the
+    range of pixels, which would leave the band. The control are random perturbations with the
+    spectrum and norm of the one found, and random phases.
 
     Ref. Madry & al., Towards deep learning models resistant to adversarial attacks (2018),
     https://arxiv.org/abs/1706.06083.
@@ -133,7 +159,12 @@ def band_attack(
     steps
         Number of gradients for each norm that is tried.
     nb_bisections
-        Number of norms to try after the largest: the result is within norm / 2^nb_bisections.
+        Number of norms to try after the largest: the result is within a factor of
+        1024^(1 / 2^nb_bisections) of what the attack needs, 1.03 for 8.
+    nb_random
+        Number of random perturbations per image.
+    seed
+        Seed of the random perturbations.
     batch_size
         Number of images to attack at once.
 
@@ -159,50 +190,93 @@ def band_attack(
     >>> attack.perturbations.shape
     (2, 96, 96, 3)
     """
-    counts = {"steps": steps, "nb_bisections": nb_bisections, "batch_size": batch_size}
-    decision = make_decision(model, inputs, targets, **counts)
+    counts = {"steps": steps, "nb_bisections": nb_bisections, "nb_random": nb_random}
+    decision = make_decision(model, inputs, targets, **counts, batch_size=batch_size)
+    check_seed(seed)
     (largest,) = checked_norms([norm])
     low, high = _checked_ends(low, high, decision.samples.shape[:2], decision.full_band)
     cutoffs = np.array([low, high] if low else [high])
-    split = tf.function(make_parts(cutoffs, np.array([[len(cutoffs) - 1, len(cutoffs)]])))
-
-    def attacked(images, labels, norms):
-        """Perturbations of these norms at most, and whether they turn the decisions."""
-        limits = norms[:, np.newaxis, np.newaxis, np.newaxis]
-        found = np.zeros(images.shape)
-        perturbations, are_turned = found.copy(), np.zeros(len(images), bool)
-        for _ in range(int(steps)):
-            at = tf.constant(images + perturbations, tf.float32)
-            gradients = decision.gradient(at, labels)
-            whole = tf.cast(gradients, tf.float64)
-            direction = unit(split(gradients)[0], whole).numpy()
-            perturbations = perturbations - _STEP / steps * limits * direction
-            sizes = np.sqrt(np.sum(perturbations**2, axis=(1, 2, 3), keepdims=True))
-            perturbations = perturbations * np.minimum(1, limits / np.maximum(sizes, 1e-300))
-            margins = decision.margin(tf.constant(images + perturbations, tf.float32), labels)
-            is_new = (np.asarray(margins) <= 0) & ~are_turned
-            found[is_new], are_turned = perturbations[is_new], are_turned | is_new
-        return found, are_turned
-
+    places = np.array([[len(cutoffs) - 1, len(cutoffs)]])
+    split = make_parts(decision.samples.shape, cutoffs, places)
     parts: list[tuple[np.ndarray, ...]] = []
     for batch in decision.samples.batches(int(batch_size)):
         check_finite_inputs(batch.inputs, batch.positions)
         check_classes(batch.targets, batch.positions)
         labels = tf.constant(batch.targets)
-        is_right = np.asarray(decision.margin(tf.constant(batch.inputs), labels)) > 0
-        check_gradients(decision.gradient(tf.constant(batch.inputs), labels), batch.positions)
-        best, are_turned = attacked(batch.inputs, labels, np.full(len(is_right), largest))
-        below, above = np.zeros(len(is_right)), np.full(len(is_right), largest)
-        for _ in range(int(nb_bisections) if are_turned.any() else 0):
-            middle = (below + above) / 2
-            found, succeeded = attacked(batch.inputs, labels, middle)
-            best[succeeded] = found[succeeded]
-            above, below = np.where(succeeded, middle, above), np.where(succeeded, below, middle)
-        sizes = np.sqrt(np.sum(best**2, axis=(1, 2, 3)))
-        norms = np.where(is_right, np.where(are_turned, sizes, np.inf), 0.0)
-        best[~(is_right & are_turned)] = 0
-        parts.append((is_right, norms, best.astype(np.float32)))
+        margins, gradients = decision.margin_and_gradient(tf.constant(batch.inputs), labels)
+        check_gradients(gradients, batch.positions)
+        is_right = np.asarray(margins) > 0
+        found = _smallest(decision, split, batch, is_right, largest, int(steps), nb_bisections)
+        norms = np.sqrt(np.sum(found**2, axis=(1, 2, 3)))
+        is_turned = norms > 0
+        turned = [
+            np.asarray(decision.margin(tf.constant(batch.inputs + one[0], tf.float32), labels)) <= 0
+            for one in random_directions(batch, found[np.newaxis], nb_random, seed)
+        ]
+        norms = np.where(is_right & ~is_turned, np.inf, norms)
+        control = np.where(is_turned, np.mean(turned, axis=0), 0.0)
+        parts.append((is_right, norms, found.astype(np.float32), control))
     return BandAttack(low, high, float(largest), *map(np.concatenate, zip(*parts)))
+
+
+def _smallest(
+    decision: Decision,
+    split: Callable[[tf.Tensor], tf.Tensor],
+    batch: Batch,
+    is_right: np.ndarray,
+    largest: float,
+    steps: int,
+    nb_bisections: int,
+) -> np.ndarray:
+    """Smallest perturbations found that turn the right decisions of a batch; 0 where none does."""
+    best = np.zeros(batch.inputs.shape)
+    left = np.flatnonzero(is_right)
+    below, above = (np.full(len(is_right), end) for end in (largest / _SPAN, largest))
+    limits = above.copy()
+    for _ in range(1 + int(nb_bisections)):
+        if not len(left):
+            break
+        part = Batch(*(one[left] for one in (batch.positions, batch.inputs, batch.targets)))
+        found = _descend(decision, split, part, limits[left], steps)
+        norms = np.sqrt(np.sum(found**2, axis=(1, 2, 3)))
+        is_turned = norms > 0
+        best[left[is_turned]] = found[is_turned]
+        # a descent may turn the decision well within its limit
+        above[left[is_turned]] = norms[is_turned]
+        below[left[~is_turned]] = limits[left[~is_turned]]
+        # what the largest norm does not turn stands
+        left = left[above[left] > below[left]]
+        limits = np.sqrt(below * above)
+    return best
+
+
+def _descend(
+    decision: Decision,
+    split: Callable[[tf.Tensor], tf.Tensor],
+    batch: Batch,
+    limits: np.ndarray,
+    steps: int,
+) -> np.ndarray:
+    """Perturbations of these norms at most that turn the decisions; 0 where none does."""
+    found = np.zeros(batch.inputs.shape)
+    perturbations, left = found.copy(), np.arange(len(found))
+    for step in range(steps + 1):
+        at = tf.constant(batch.inputs[left] + perturbations, tf.float32)
+        margins, gradients = decision.margin_and_gradient(at, tf.constant(batch.targets[left]))
+        check_margins(margins, batch.positions[left])
+        is_turned = np.asarray(margins) <= 0
+        found[left[is_turned]] = perturbations[is_turned]
+        left, perturbations = left[~is_turned], perturbations[~is_turned]
+        if step == steps or not len(left):
+            return found
+        gradients = tf.boolean_mask(gradients, ~is_turned)
+        whole = tf.cast(gradients, tf.float64)
+        sizes = limits[left, np.newaxis, np.newaxis, np.newaxis]
+        perturbations = perturbations - _STEP / steps * sizes * unit(split(gradients)[0], whole)
+        perturbations = np.asarray(perturbations)
+        norms = np.sqrt(np.sum(perturbations**2, axis=(1, 2, 3), keepdims=True))
+        perturbations = perturbations * np.minimum(1, sizes / np.maximum(norms, 1e-300))
+    return found
 
 
 def _checked_ends(

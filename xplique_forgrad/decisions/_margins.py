@@ -1,5 +1,5 @@
 """
-The margin of a decision, its gradient, and the part of a gradient in a band of frequencies.
+The margin of a decision, its gradient, the parts of a gradient in bands, and random directions.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from .._checks import batch_shape, check_count
-from .._gradients import Inputs, Scorer, Targets, as_graph, differentiable_samples, make_gradient
-from .._samples import Samples
+from .._gradients import Inputs, Scorer, Targets, as_graph, differentiable_samples
+from .._samples import Batch, Samples
 from ..filtering import forgrad_sweep, full_band_sigma
+from ..search.controls import RandomPhases
 
 # a part of a gradient that is this small, by its norm, is rounding
 _ROUNDING = 1e-6
 
 
 class Decision(NamedTuple):
-    """Samples of a classifier, its margin (B,) for any batch, and the gradient of that."""
+    """Samples of a classifier, its margin (B,) for any batch, and that with its gradient."""
 
     samples: Samples
     margin: Scorer
-    gradient: Scorer
+    margin_and_gradient: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
     @property
     def full_band(self) -> float:
@@ -65,8 +66,14 @@ def make_decision(model: keras.Model, inputs: Inputs, targets: Targets, **counts
         others = tf.where(targets > 0, -np.inf, outputs)
         return own - tf.reduce_max(others, axis=-1)
 
+    def margin_and_gradient(inputs, targets):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            margins = margin(inputs, targets)
+        return margins, tape.gradient(margins, inputs)
+
     specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
-    return Decision(samples, as_graph(margin, specs), make_gradient(margin, samples))
+    return Decision(samples, as_graph(margin, specs), as_graph(margin_and_gradient, specs))
 
 
 def check_classes(targets: np.ndarray, positions: np.ndarray) -> None:
@@ -97,6 +104,17 @@ def check_gradients(gradients: Any, positions: np.ndarray) -> None:
         )
 
 
+def check_margins(margins: Any, positions: np.ndarray) -> None:
+    """Raise a ValueError unless the margins of inputs that moved, (..., B), are finite."""
+    is_finite = np.isfinite(margins)
+    if not is_finite.all():
+        raise ValueError(
+            "The model gives NaN or infinite outputs near image "
+            f"{positions[int(np.argwhere(~is_finite)[0][-1])]}. Give smaller norms, or drop the "
+            "image."
+        )
+
+
 def checked_norms(norms: npt.ArrayLike | tf.Tensor) -> np.ndarray:
     """Lengths above 0, of shape (R,)."""
     try:
@@ -111,12 +129,16 @@ def checked_norms(norms: npt.ArrayLike | tf.Tensor) -> np.ndarray:
     return values
 
 
-def make_parts(cutoffs: np.ndarray, ends: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+def make_parts(
+    shape: tuple[int, ...], cutoffs: np.ndarray, ends: np.ndarray
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """
     A function that splits gradients (B, H, W, C) into bands: (K, B, H, W, C), in float64.
 
     Parameters
     ----------
+    shape
+        Shape (H, W, C) of a gradient.
     cutoffs
         Ends of the bands, of shape (S,), increasing.
     ends
@@ -130,7 +152,7 @@ def make_parts(cutoffs: np.ndarray, ends: np.ndarray) -> Callable[[tf.Tensor], t
         kept = tf.concat([tf.zeros_like(kept[:1]), kept], axis=0)
         return tf.gather(kept, ends[:, 1]) - tf.gather(kept, ends[:, 0])
 
-    return split
+    return as_graph(split, [tf.TensorSpec([None, *shape], tf.float32)])
 
 
 def unit(parts: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
@@ -138,3 +160,25 @@ def unit(parts: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
     axes = [-3, -2, -1]
     norms, total = (tf.sqrt(tf.reduce_sum(x * x, axes, keepdims=True)) for x in (parts, whole))
     return tf.where(norms > _ROUNDING * total, parts / tf.maximum(norms, 1e-300), 0.0)
+
+
+def random_directions(
+    batch: Batch, directions: np.ndarray, nb_random: int, seed: int
+) -> list[np.ndarray]:
+    """
+    Random directions (K, B, H, W, C) of the spectra and norms of given ones, of either sign.
+
+    Those of a sample depend on the seed and its position alone.
+    """
+    found = []
+    for number in range(int(nb_random)):
+        control = RandomPhases(seed=seed + number)
+        signs = np.array(
+            [
+                np.random.default_rng([seed, number, position]).choice([-1.0, 1.0], len(directions))
+                for position in batch.positions
+            ]
+        ).T
+        maps = np.stack([control.maps(batch, band) for band in directions])
+        found.append(maps * signs[..., np.newaxis, np.newaxis, np.newaxis])
+    return found

@@ -19,14 +19,15 @@ from .._gradients import Inputs, Targets, check_finite_inputs
 from .._samples import Batch
 from .._statistics import standard_error
 from ..filtering._checks import checked_sigma
-from ..search.controls import RandomPhases
 from ._margins import (
     Decision,
     check_classes,
     check_gradients,
+    check_margins,
     checked_norms,
     make_decision,
     make_parts,
+    random_directions,
     unit,
 )
 
@@ -251,21 +252,21 @@ def decision_relevance(
     places = np.array(
         [[np.searchsorted([0, *cutoffs], end) for end in (band.low, band.high)] for band in bands]
     )
-    split = tf.function(make_parts(cutoffs, places))
-    controls = [RandomPhases(seed=seed + number) for number in range(int(nb_random))]
+    split = make_parts(decision.samples.shape, cutoffs, places)
     found: list[tuple[np.ndarray, ...]] = []
     for batch in decision.samples.batches(int(batch_size)):
         check_finite_inputs(batch.inputs, batch.positions)
         check_classes(batch.targets, batch.positions)
-        gradients = decision.gradient(tf.constant(batch.inputs), tf.constant(batch.targets))
+        here = tf.constant(batch.inputs), tf.constant(batch.targets)
+        margins, gradients = decision.margin_and_gradient(*here)
         check_gradients(gradients, batch.positions)
         whole = tf.cast(gradients, tf.float64)[tf.newaxis]
         parts = split(gradients)
         energy = tf.reduce_sum(parts**2, [2, 3, 4]) / tf.reduce_sum(whole**2, [2, 3, 4])
         own = unit(parts, whole).numpy()
-        directions = np.stack([own, *_random_directions(batch, own, controls, seed)])
-        margins, moved = _margins_along(decision, batch, directions, lengths, batch_size)
-        found.append((margins, np.asarray(energy), moved))
+        directions = np.stack([own, *random_directions(batch, own, nb_random, seed)])
+        moved = _margins_along(decision, batch, directions, lengths, batch_size)
+        found.append((np.asarray(margins, np.float64), np.asarray(energy), moved))
     margins, energy, moved = (np.concatenate(part, axis=-1) for part in zip(*found))
     change = moved - margins
     flips = (moved <= 0) & (margins > 0)
@@ -293,31 +294,13 @@ def _bands(sigmas: np.ndarray, full_band: float) -> tuple[Band, ...]:
     return (Band("full", 0.0, full_band), *halves, *octaves)
 
 
-def _random_directions(
-    batch: Batch, directions: np.ndarray, controls: list[RandomPhases], seed: int
-) -> list[np.ndarray]:
-    """For each control, directions (K, B, H, W, C) of the same spectrum, and of either sign."""
-    found = []
-    for number, control in enumerate(controls):
-        signs = np.array(
-            [
-                np.random.default_rng([seed, number, position]).choice([-1.0, 1.0], len(directions))
-                for position in batch.positions
-            ]
-        ).T
-        maps = np.stack([control.maps(batch, band) for band in directions])
-        found.append(maps * signs[..., np.newaxis, np.newaxis, np.newaxis])
-    return found
-
-
 def _margins_along(
     decision: Decision, batch: Batch, directions: np.ndarray, norms: np.ndarray, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Margins of the inputs (B,), and of those that moved, of shape (D, K, R, B)."""
-    margins = np.asarray(decision.margin(tf.constant(batch.inputs), tf.constant(batch.targets)))
+) -> np.ndarray:
+    """Margins of the inputs where they moved, of shape (D, K, R, B)."""
     head = (*directions.shape[:2], len(norms))
-    moved = np.empty((*head, len(margins)))
-    size = max(1, _ROWS * int(batch_size) // len(margins))
+    moved = np.empty((*head, len(batch.inputs)))
+    size = max(1, _ROWS * int(batch_size) // len(batch.inputs))
     places = list(np.ndindex(*head))
     for start in range(0, len(places), size):
         part = places[start : start + size]
@@ -328,10 +311,5 @@ def _margins_along(
         )
         for place, values in zip(part, np.split(np.asarray(found, np.float64), len(part))):
             moved[place] = values
-    if not np.isfinite(moved).all():
-        image = batch.positions[int(np.argwhere(~np.isfinite(moved))[0][-1])]
-        raise ValueError(
-            f"The model gives NaN or infinite outputs near image {image}. Give smaller norms, or "
-            "drop the image."
-        )
-    return margins.astype(np.float64), moved
+    check_margins(moved, batch.positions)
+    return moved
