@@ -139,7 +139,8 @@ def plot_relevance(relevance: Relevance, *, ax: Axes | None = None) -> Axes:
     Draw by how much a step in each octave of frequencies lowers the margin, beside random steps.
 
     One curve a norm, with one standard error; the dashed curve of its colour is the control, random
-    directions of the same spectrum.
+    directions of the same spectrum. The corners of the spectrum, which are no whole octave, are
+    left out.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def plot_relevance(relevance: Relevance, *, ax: Axes | None = None) -> Axes:
     """
     ax = axes_or_new(ax, (5, 3.5))
     table = relevance.to_frame()
-    octaves = table[table["kind"] == "octave"]
+    octaves = table[(table["kind"] == "octave") & (table["high"] < table["high"].max())]
     for colour, (norm, rows) in zip(itertools.cycle(COLOURS), octaves.groupby("norm")):
         for name, style in (("change", "-o"), ("control_change", "--")):
             values, errors = -rows[name], rows[f"{name}_error"].fillna(0)
@@ -166,6 +167,7 @@ def plot_relevance(relevance: Relevance, *, ax: Axes | None = None) -> Axes:
             )
     ax.axhline(0, color="0.6", lw=0.8)
     ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("octave, up to so many cycles along the longest side")
     ax.set_ylabel("fall of the margin")
     ax.legend(fontsize=7)
