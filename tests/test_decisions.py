@@ -10,6 +10,7 @@ from test_linearization import linear_model
 
 from xplique_forgrad import forgrad, full_band_sigma
 from xplique_forgrad.decisions import Band, band_attack, decision_relevance
+from xplique_forgrad.decisions._margins import random_directions
 from xplique_forgrad.plots import plot_relevance
 
 SHAPE = (12, 10, 2)
@@ -190,7 +191,7 @@ def test_the_control_of_an_attack_is_as_strong_and_has_other_phases(linear, imag
     inputs = keras.Input((16, 16, 1))
     energy = keras.ops.sum(keras.ops.square(inputs), axis=(1, 2, 3))
     model = keras.Model(inputs, keras.ops.stack([1 - energy, 0 * energy], axis=-1))
-    near = 1e-3 * rng.normal(size=(3, 16, 16, 1)).astype(np.float32)
+    near = 1e-4 * rng.normal(size=(3, 16, 16, 1)).astype(np.float32)
     found = band_attack(model, near, norm=4.0, steps=1, nb_bisections=1, nb_random=3)
     np.testing.assert_allclose(found.norms, 4, rtol=1e-4)
     np.testing.assert_array_equal(found.control_turned, 1)
@@ -201,13 +202,32 @@ def test_the_control_of_an_attack_is_as_strong_and_has_other_phases(linear, imag
     assert list(found.to_frame()) == ["low", "high", "is_right", "norm", "control_turned"]
 
 
-def test_more_bisections_come_nearer(linear, images):
-    coarse, fine = (
-        band_attack(linear, images, second_class(5), norm=80.0, steps=3, nb_bisections=number)
-        for number in (3, 10)
-    )
-    assert (fine.norms <= coarse.norms * (1 + 1e-5)).all()
-    assert (coarse.norms[:4] <= fine.norms[:4] * 1024 ** (1 / 2**3) * (1 + 1e-3)).all()
+def test_the_norm_is_as_near_as_documented(linear, images, weights):
+    needed = np.einsum("nhwc,hwc->n", images, weights)[:4] / np.linalg.norm(weights)
+    for norm in (2 * needed.max(), 400 * needed.min()):
+        found = band_attack(linear, images, second_class(5), norm=norm, steps=3)
+        within = found.norms[:4] / needed
+        assert (within > 1 - 1e-3).all()
+        assert (within < 1.07).all()
+
+
+def test_norms_far_below_the_largest_are_found(linear, images):
+    options = {"steps": 3, "nb_bisections": 14}
+    near = band_attack(linear, images, second_class(5), norm=10.0, **options)
+    far = band_attack(linear, images, second_class(5), norm=1e5, **options)
+    np.testing.assert_allclose(far.norms, near.norms, rtol=0.05)
+
+
+def test_steps_that_are_too_long_do_not_hide_shorter_ones(rng):
+    # the margin is below 0 within a shell alone: long steps go beyond it
+    inputs = keras.Input((16, 16, 1))
+    size = keras.ops.sqrt(keras.ops.sum(keras.ops.square(inputs), axis=(1, 2, 3)) + 1e-6)
+    margin = keras.ops.abs(size - 6) - 4
+    model = keras.Model(inputs, keras.ops.stack([margin, 0 * margin], axis=-1))
+    near = 1e-2 * rng.normal(size=(2, 16, 16, 1)).astype(np.float32)
+    found = band_attack(model, near, norm=1000.0, steps=10, nb_bisections=12)
+    start = np.linalg.norm(near.reshape(2, -1), axis=1)
+    np.testing.assert_allclose(found.norms + start, 2, atol=0.02)
 
 
 def test_outputs_that_stop_being_numbers_are_an_error(rng):
@@ -241,6 +261,7 @@ def test_the_plot_shows_the_fall_by_octave(linear, images):
         ({"sigmas": [13]}, "`sigmas`"),
         ({"norms": [-1.0]}, "`norms` is .*above 0"),
         ({"norms": []}, "`norms` is"),
+        ({"norms": [[1.0]]}, "`norms` is .*such as"),
         ({"nb_random": 0}, "`nb_random` is 0"),
         ({"seed": -1}, "`seed` is -1"),
         ({"targets": np.full((5, 2), 0.5, np.float32)}, "target of image 0 is not one-hot"),
@@ -270,7 +291,38 @@ def test_models_without_a_margin_or_gradient_are_refused(images):
         band_attack(lambda x: x, images, second_class(5), norm=1.0)
 
 
-@pytest.mark.parametrize(("low", "high"), [(3, 2), (3, 3), (-1, None), (0, 20)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(3, 2), (3, 3), (-1, None), (0, 20), (0, 0), (9, None), (9, 10), ([1], None)]
+)
 def test_bands_that_are_none_are_refused(low, high, linear, images):
-    with pytest.raises(ValueError, match="band goes from|`high`|`low`"):
+    with pytest.raises((ValueError, TypeError), match="band goes from|`high`|`low`"):
         band_attack(linear, images, second_class(5), norm=1.0, low=low, high=high)
+
+
+@pytest.mark.parametrize("norm", ["1", True, None, [1j]])
+def test_norms_that_are_no_numbers_are_refused(norm, linear, images):
+    with pytest.raises(TypeError, match="`norms` is .*; give numbers"):
+        decision_relevance(linear, images, second_class(5), sigmas=[3], norms=norm)
+    with pytest.raises(TypeError, match="`norm` is .*; give a number, such as 2.0"):
+        band_attack(linear, images, second_class(5), norm=norm)
+    with pytest.raises(TypeError, match="`norm` is .*; give a number, such as 2.0"):
+        band_attack(linear, images, second_class(5), norm=[1.0, 2.0])
+
+
+def test_an_attack_of_wrong_decisions_says_so(linear, images):
+    found = band_attack(linear, images[-1:], second_class(1), norm=1.0, steps=2, nb_bisections=1)
+    assert str(found) == "None of the 1 decisions is right at the start"
+    assert found.norms[0] == 0
+
+
+def test_random_directions_turn_all_channels_alike(rng):
+    given = rng.normal(size=(2, 3, 9, 8, 2)).astype(np.float32)
+    (found,) = random_directions(np.array([4, 0, 7]), given, 1, seed=0)
+    spectra, others = (np.fft.fft2(maps, axes=(2, 3)) for maps in (given, found))
+    np.testing.assert_allclose(np.abs(others), np.abs(spectra), rtol=1e-3, atol=1e-4)
+    turns = others / spectra
+    np.testing.assert_allclose(turns[..., 0], turns[..., 1], rtol=1e-3, atol=1e-3)
+    assert np.abs(found - given).max() > 1
+    # of a sample they depend on its position alone
+    (alone,) = random_directions(np.array([7]), given[:, 2:], 1, seed=0)
+    np.testing.assert_allclose(alone[:, 0], found[:, 2], atol=1e-6)

@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from .._checks import batch_shape, check_count
 from .._gradients import Inputs, Scorer, Targets, as_graph, differentiable_samples
-from .._samples import Batch, Samples
+from .._samples import Samples
 from ..filtering import forgrad_sweep, full_band_sigma
-from ..search.controls import RandomPhases
 
 # a part of a gradient that is this small, by its norm, is rounding
 _ROUNDING = 1e-6
@@ -115,18 +114,19 @@ def check_margins(margins: Any, positions: np.ndarray) -> None:
         )
 
 
-def checked_norms(norms: npt.ArrayLike | tf.Tensor) -> np.ndarray:
-    """Lengths above 0, of shape (R,)."""
-    try:
-        values = np.atleast_1d(np.asarray(norms, np.float64))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`norms` is {norms!r}; give numbers, such as [0.5, 2.0].") from error
+def checked_norms(norms: npt.ArrayLike | tf.Tensor, name: str = "norms") -> np.ndarray:
+    """L2 norms above 0, increasing, of shape (R,)."""
+    example = "a number, such as 2.0" if name == "norm" else "numbers, such as [0.5, 2.0]"
+    values = np.atleast_1d(np.asarray(norms))
+    if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        raise TypeError(f"`{name}` is {norms!r}; give {example}.")
+    values = values.astype(np.float64)
     if values.ndim != 1 or not len(values) or not np.all((values > 0) & np.isfinite(values)):
         raise ValueError(
-            f"`norms` is {norms!r}; give finite L2 norms above 0, such as [0.5, 2.0], in the units "
-            "of the inputs."
+            f"`{name}` is {norms!r}; give {example}: finite L2 norms above 0 over the whole input, "
+            "in its units."
         )
-    return values
+    return np.unique(values)
 
 
 def make_parts(
@@ -163,22 +163,29 @@ def unit(parts: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
 
 
 def random_directions(
-    batch: Batch, directions: np.ndarray, nb_random: int, seed: int
+    positions: np.ndarray, directions: np.ndarray, nb_random: int, seed: int
 ) -> list[np.ndarray]:
     """
-    Random directions (K, B, H, W, C) of the spectra and norms of given ones, of either sign.
+    Random directions (K, B, H, W, C) with the spectra and norms of given ones.
 
-    Those of a sample depend on the seed and its position alone.
+    All channels of a direction turn by the same random phases, so that its colours stay what they
+    are. Those of a sample depend on the seed and its position alone.
     """
+    sizes = directions.shape[2:4]
+    spectra = np.fft.rfft2(directions, axes=(2, 3))
     found = []
     for number in range(int(nb_random)):
-        control = RandomPhases(seed=seed + number)
-        signs = np.array(
+        noise = np.stack(
             [
-                np.random.default_rng([seed, number, position]).choice([-1.0, 1.0], len(directions))
-                for position in batch.positions
-            ]
-        ).T
-        maps = np.stack([control.maps(batch, band) for band in directions])
-        found.append(maps * signs[..., np.newaxis, np.newaxis, np.newaxis])
+                np.random.default_rng([seed, number, position]).standard_normal(
+                    (len(directions), *sizes, 1)
+                )
+                for position in positions
+            ],
+            axis=1,
+        )
+        phases = np.fft.rfft2(noise, axes=(2, 3))
+        phases /= np.maximum(np.abs(phases), 1e-300)
+        turned = np.fft.irfft2(spectra * phases, s=sizes, axes=(2, 3))
+        found.append(turned.astype(directions.dtype))
     return found
