@@ -11,7 +11,8 @@ each of four networks, and 100 images that no network was trained on:
    the inputs that they give,
 3. what changes with the margin: sigma*, the share of high frequencies, and the answer to 1.
 
-Beside these, what the network predicts of images that are low-passed themselves.
+Beside these, what the network predicts of images that are low-passed themselves, and steps on a
+copy with random weights.
 
 The decision is the class that the network predicts. Norms are in units of the range of a pixel. The
 control of every figure is a random direction: the same spectrum and norm, random phases.
@@ -35,6 +36,7 @@ from imagenet import predicted_targets, read_photographs
 from xplique_forgrad import forgrad, forgrad_sweep, full_band_sigma
 from xplique_forgrad.decisions import band_attack, decision_relevance
 from xplique_forgrad.demo import load_classifier, load_images
+from xplique_forgrad.layers import randomize
 from xplique_forgrad.networks import load_imagenet
 from xplique_forgrad.search import default_sigmas
 
@@ -46,8 +48,10 @@ NB_IMAGES = 100
 CUTOFFS = {96: (2, 6, 24), 224: (5, 14, 56)}
 NORMS = (0.1, 0.3, 1.0)
 BANDS = ("all", "low", "high")
-ATTACK = {"steps": 10, "nb_bisections": 7, "nb_random": 4, "batch_size": 20}
+ATTACK = {"steps": 10, "nb_bisections": 8, "nb_random": 4, "batch_size": 20}
 LARGEST = 30.0
+# of random phases, in place of what an image has above a cutoff
+NB_DRAWS = 4
 # of the attacks that tell how much more steps would find
 MANY_STEPS = 40
 
@@ -96,14 +100,15 @@ def correlations(maps, others):
     return inner(first, second) / np.sqrt(inner(first, first) * inner(second, second))
 
 
-def step(subject, unit):
+def step(subject, unit, norms=NORMS, nb_random=2):
     """Steps along bands of the gradient."""
     found = decision_relevance(
         subject.model,
         subject.inputs,
         subject.targets,
         sigmas=cutoffs_of(subject),
-        norms=np.array(NORMS) * unit,
+        norms=np.array(norms) * unit,
+        nb_random=nb_random,
         batch_size=20,
     )
     return {
@@ -120,15 +125,33 @@ def step(subject, unit):
 
 
 def remove(subject):
-    """Whether decisions (S, N) stand without what images have above a cutoff, or have moved it."""
+    """
+    How often decisions (S, N) stand without what images have above a cutoff.
+
+    The control moves the images as far, by the same frequencies with other phases.
+    """
+
+    def stands(moved):
+        predicted = predicted_targets(subject.model, moved.astype(np.float32))
+        return np.all(predicted == subject.targets, axis=1)
+
     standing, control = [], []
     for sigma in cutoffs_of(subject):
-        removed = subject.inputs - np.asarray(forgrad(subject.inputs, sigma, rectify=None))
-        moved = (subject.inputs - removed, subject.inputs + with_random_phases(removed))
-        for found, inputs in zip((standing, control), moved):
-            predicted = predicted_targets(subject.model, inputs.astype(np.float32))
-            found.append(np.all(predicted == subject.targets, axis=1))
+        kept = np.asarray(forgrad(subject.inputs, sigma, rectify=None))
+        removed = subject.inputs - kept
+        standing.append(stands(kept))
+        draws = [
+            stands(subject.inputs + with_random_phases(removed, seed)) for seed in range(NB_DRAWS)
+        ]
+        control.append(np.mean(draws, axis=0))
     return {"standing": standing, "control": control}
+
+
+def untrained_step(subject, unit):
+    """Steps along bands of a copy with random weights, which has learned nothing."""
+    copy = subject._replace(model=randomize(subject.model, seed=0))
+    targets = predicted_targets(copy.model, copy.inputs)
+    return step(copy._replace(targets=targets), unit, norms=NORMS[1:2], nb_random=1)
 
 
 def attack(subject, unit, band):
@@ -150,11 +173,11 @@ def attack(subject, unit, band):
     return arrays
 
 
-def with_random_phases(maps, seed=1):
-    """Maps (N, H, W, C) of the same spectra."""
-    noise = np.random.default_rng(seed).standard_normal(maps.shape)
+def with_random_phases(maps, seed):
+    """Maps (N, H, W, C) of the same spectra, whose phases turn alike in all channels."""
+    noise = np.random.default_rng(seed).standard_normal((*maps.shape[:3], 1))
     phases = np.exp(1j * np.angle(np.fft.fft2(noise, axes=(1, 2))))
-    return np.fft.ifft2(np.abs(np.fft.fft2(maps, axes=(1, 2))) * phases, axes=(1, 2)).real
+    return np.fft.ifft2(np.fft.fft2(maps, axes=(1, 2)) * phases, axes=(1, 2)).real
 
 
 def norms_within(subject, low, high):
@@ -180,7 +203,7 @@ def maps_near(subject, perturbations):
         return noise * (norms / np.sqrt(inner(noise, noise)))[:, np.newaxis, np.newaxis, np.newaxis]
 
     size = np.sqrt(inner(perturbations, perturbations))
-    random = with_random_phases(perturbations)
+    random = with_random_phases(perturbations, seed=1)
     copies = [
         subject.inputs + scaled(rng.standard_normal(perturbations.shape), size / np.sqrt(2))
         for _ in range(2)
@@ -210,6 +233,7 @@ def measure(name, folder, scores):
         **{f"attack-{band}": lambda *given, band=band: attack(*given, band) for band in BANDS},
         "search": lambda subject, _: search(subject),
         "removed": lambda subject, _: remove(subject),
+        "untrained": untrained_step,
     }
     missing = [part for part in parts if not (scores / f"{name}-{part}.npz").exists()]
     if missing:

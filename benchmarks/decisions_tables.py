@@ -5,7 +5,7 @@ Tables and the figure of `decisions.py`, made from its files.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from controls_tables import interval, rank_correlation, show
+from controls_tables import best, interval, rank_correlation, show
 from paper import with_error
 from scipy import stats
 
@@ -27,7 +27,7 @@ def load(folder, networks, bands):
     """Of each network that was measured, its parts."""
     found = {}
     for name in networks:
-        parts = ("steps", *(f"attack-{band}" for band in bands), "search", "removed")
+        parts = ("steps", *(f"attack-{band}" for band in bands), "search", "removed", "untrained")
         paths = [folder / f"{name}-{part}.npz" for part in parts]
         if all(path.exists() for path in paths):
             found[name] = {part: dict(np.load(path)) for part, path in zip(parts, paths)}
@@ -80,24 +80,23 @@ def step_table(steps, place):
 
 
 def summary_table(found, norms):
-    """One row a network: falls of the margin beside that of the full step."""
+    """One row a network: energy, and falls of the margin beside that of the full step."""
     rows = {}
     for name, parts in found.items():
-        steps = parts["steps"]
-        halves = [
-            b for b, kind in zip(steps["bands"], steps["kinds"]) if kind in ("below", "above")
-        ]
+        steps, untrained = parts["steps"], parts["untrained"]
+        # up to and above each cutoff, named by its share of the size
+        halves = steps["bands"][np.isin(steps["kinds"], ("below", "above"))]
+        titles = [f"{word} {cut}" for cut in CUTS for word in ("up to", "above")]
         whole = pick(steps, "all", NORM, norms)
-        cells = {}
-        for place, title in enumerate(halves):
-            # by share of the size, so that the networks fit in one table
-            cut = CUTS[place // 2]
-            word = "up to" if place % 2 == 0 else "above"
-            part = pick(steps, title, NORM, norms)
-            cells[f"{word} {cut}"] = with_bounds(ratio_of_means, part, whole)
-        for cut, one in (("up to 1/16", halves[2]), ("above 1/16", halves[3])):
-            part = pick(steps, one, NORM, norms, "control_change")
-            cells[f"random, {cut}"] = with_bounds(ratio_of_means, part, whole, form="+.3f")
+        low = steps["energy"][list(steps["bands"]).index(halves[2])]
+        cells = {"energy up to 1/16": with_error(low, ".4f")}
+        for title, half in zip(titles, halves):
+            cells[title] = with_bounds(ratio_of_means, pick(steps, half, NORM, norms), whole)
+        for title, half in list(zip(titles, halves))[2:4]:
+            control = pick(steps, half, NORM, norms, "control_change")
+            cells[f"random, {title}"] = with_bounds(ratio_of_means, control, whole, form="+.3f")
+            both = (pick(untrained, one, NORM, [NORM]) for one in (half, "all"))
+            cells[f"untrained, {title}"] = with_bounds(ratio_of_means, *both)
         rows[TITLES[name]] = cells
     return pd.DataFrame(rows).T
 
@@ -105,10 +104,13 @@ def summary_table(found, norms):
 def standing_table(found):
     rows = {}
     for name, parts in found.items():
+        removed = parts["removed"]
         rows[TITLES[name]] = {
-            f"{title} {cut}": share(part)
-            for title, key in (("removed above", "standing"), ("random phases above", "control"))
-            for cut, part in zip(CUTS, parts["removed"][key])
+            **{f"removed above {cut}": share(part) for cut, part in zip(CUTS, removed["standing"])},
+            **{
+                f"random phases above {cut}": with_error(100 * part, ".0f")
+                for cut, part in zip(CUTS, removed["control"])
+            },
         }
     return pd.DataFrame(rows).T
 
@@ -129,13 +131,17 @@ def attack_table(found, bands, norms):
     return pd.DataFrame(rows).T
 
 
-def more_steps_lines(found, bands):
+def more_steps_table(found, bands):
+    """Norms that 40 steps find over those of 10, median of the ratios."""
+    rows = {}
     for name, parts in found.items():
-        for band in bands:
-            attack = parts[f"attack-{band}"]
-            if "norms_of_more_steps" in attack:
-                ratio = with_bounds(np.median, attack["norms_of_more_steps"] / attack["norms"])
-                yield f"{TITLES[name]}, {band}: with 40 steps in place of 10, {ratio} of the norm"
+        attacks = {band: parts[f"attack-{band}"] for band in bands}
+        if "norms_of_more_steps" in attacks["all"]:
+            rows[TITLES[name]] = {
+                band: with_bounds(np.median, one["norms_of_more_steps"] / one["norms"])
+                for band, one in attacks.items()
+            }
+    return pd.DataFrame(rows).T
 
 
 def octave_names(parts):
@@ -195,7 +201,7 @@ def quartiles(margins):
 
 def best_sigma(scores, sigmas):
     """Cutoff of the best mean of scores (1 + S, N), the first of which are without a filter."""
-    return (np.inf, *sigmas)[int(np.argmax(scores.mean(axis=1)))]
+    return (np.inf, *sigmas)[best(scores)]
 
 
 def sigma_cell(scores, sigmas):
@@ -205,20 +211,21 @@ def sigma_cell(scores, sigmas):
 
 
 def by_image(parts, norms):
-    """What may change with the margin: values (N,), and the statistic of a group of images."""
+    """What may change with the margin, values (N,) by their names."""
     steps, scores = parts["steps"], parts["search"]
+    # up to a sixteenth, and above a quarter of the size
     below, above = np.array(steps["bands"])[[3, 6]]
     quarter = list(steps["bands"]).index(above)
     whole = pick(steps, "all", NORM, norms)
     own, specific = scores["own"][1:], scores["own"][1:] - scores["other"][1:]
-    best = 1 + int(np.argmax(specific[1:].mean(axis=1)))
+    chosen = 1 + best(specific[1:])
     return {
         f"energy {above}": steps["energy"][quarter],
         f"fall {below}, of all": pick(steps, below, NORM, norms) / whole,
         f"fall {above}, of all": pick(steps, above, NORM, norms) / whole,
         "random, of all": pick(steps, "all", NORM, norms, "control_change") / whole,
-        f"specific gain at {scores['sigmas'][best - 1]:g}": specific[best] - specific[0],
-        "plain gain there": own[best] - own[0],
+        f"specific gain at {scores['sigmas'][chosen - 1]:g}": specific[chosen] - specific[0],
+        "plain gain there": own[chosen] - own[0],
     }
 
 
@@ -267,7 +274,7 @@ def print_tables(folder, networks, bands, norms):
     )
     show("Decisions (%) that stand without what the image has above", standing_table(found))
     show("Attacks", attack_table(found, bands, norms))
-    print("", *more_steps_lines(found, bands), sep="\n")
+    show("Norms that 40 steps find over those of 10", more_steps_table(found, bands))
     show("Energy by octave", spectrum_table(found))
     for name, parts in found.items():
         for band in bands:
