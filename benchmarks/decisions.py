@@ -158,11 +158,12 @@ def attack(subject, unit, band):
     low, high = ends_of(subject, band)
     settings = {"norm": LARGEST * unit, "low": low, "high": high, **ATTACK}
     found = band_attack(subject.model, subject.inputs, subject.targets, **settings)
+    parts = octaves(found.perturbations)
     arrays = {
         "norms": found.norms / unit,
         "control_turned": found.control_turned,
         "own": norms_within(subject, found.low, found.high) / unit,
-        "energy": inner(octaves(found.perturbations), octaves(found.perturbations)),
+        "energy": inner(parts, parts),
         **maps_near(subject, found.perturbations),
     }
     if subject.inputs.shape[1] == 96:

@@ -243,6 +243,7 @@ def gain_table(parts):
 def quartile_table(parts, norms):
     steps, scores = parts["steps"], parts["search"]
     own, specific = scores["own"][1:], scores["own"][1:] - scores["other"][1:]
+    by_name = by_image(parts, norms)
     rows = {}
     for group in (*quartiles(steps["margins"]), np.arange(len(steps["margins"]))):
         margins = steps["margins"][group]
@@ -250,11 +251,11 @@ def quartile_table(parts, norms):
             "sigma* plain": sigma_cell(own[:, group], scores["sigmas"]),
             "sigma* specific": sigma_cell(specific[:, group], scores["sigmas"]),
         }
-        for title, values in by_image(parts, norms).items():
+        for title, values in by_name.items():
             cells[title] = with_error(values[group], ".3f")
         rows[f"{margins.min():.2f} to {margins.max():.2f} ({len(group)})"] = cells
     ranks = {"sigma* plain": "", "sigma* specific": ""}
-    for title, values in by_image(parts, norms).items():
+    for title, values in by_name.items():
         ranks[title] = with_bounds(rank_correlation, steps["margins"], values, form="+.2f")
     rows["rank correlation"] = ranks
     return pd.DataFrame(rows).T

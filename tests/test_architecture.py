@@ -53,8 +53,8 @@ ALLOWED = {
         *("layers", "plots"),
     },
     "optimizer": {"_notices", "_progress", "search"},
-    # search: its random phases; plots: only DecisionRelevance.plot, when it is called
-    "decisions": {*SHARED, "filtering", "_gradients", "_samples", "search", "plots"},
+    # plots: only DecisionRelevance.plot, when it is called
+    "decisions": {*SHARED, "filtering", "_gradients", "_samples", "plots"},
     "registration": {"filtering", "explainer", "metrics"},
     "demo": {"filtering", "optimizer", "plots"},
     "networks": {"images", "_models", "_ranges"},
@@ -82,17 +82,8 @@ ALLOWED = {
     # names first; rooms as a whole when they are asked for
     "__init__": {
         *("filtering", "explainer", "metrics", "optimizer", "registration", "search"),
-        *(
-            "benchmark",
-            "decisions",
-            "demo",
-            "images",
-            "layers",
-            "linearization",
-            "networks",
-            "plots",
-        ),
-        *("report", "spectrum", "theory", "_startup"),
+        *("benchmark", "decisions", "demo", "images", "layers", "linearization", "networks"),
+        *("plots", "report", "spectrum", "theory", "_startup"),
     },
     "_startup": set(),
     "__main__": {"cli"},

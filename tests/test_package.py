@@ -7,17 +7,8 @@ import pytest
 import xplique_forgrad
 
 ROOMS = (
-    *(
-        "benchmark",
-        "decisions",
-        "demo",
-        "filtering",
-        "images",
-        "layers",
-        "linearization",
-        "metrics",
-    ),
-    *("networks", "plots", "report", "search", "spectrum", "theory"),
+    *("benchmark", "decisions", "demo", "filtering", "images", "layers", "linearization"),
+    *("metrics", "networks", "plots", "report", "search", "spectrum", "theory"),
 )
 
 

@@ -74,17 +74,27 @@ def make_scorer(model: keras.Model, operator: Operator = None) -> Scorer:
     return scorer
 
 
+def score_and_gradient(
+    scorer: Scorer, inputs: tf.Tensor, targets: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The scores of a batch, and their gradient with respect to the inputs."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        scores = scorer(inputs, targets)
+    return scores, tape.gradient(scores, inputs)
+
+
 def make_gradient(scorer: Scorer, samples: Samples) -> Scorer:
     """The gradient of the scores with respect to the inputs, for any batch of them."""
+    return as_graph(
+        lambda inputs, targets: score_and_gradient(scorer, inputs, targets)[1],
+        batch_specs(samples),
+    )
 
-    def gradient(inputs, targets):
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            scores = scorer(inputs, targets)
-        return tape.gradient(scores, inputs)
 
-    specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
-    return as_graph(gradient, specs)
+def batch_specs(samples: Samples) -> list[tf.TensorSpec]:
+    """Of any batch of inputs and targets."""
+    return [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
 
 
 def as_graph(function: Callable, specs: Sequence[tf.TensorSpec]) -> Callable:
@@ -145,6 +155,15 @@ def _check_sizes(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) 
         raise ValueError(
             f"The inputs have shape {batch_shape(shape)} and the model wants "
             f"{batch_shape(wanted[1:])}."
+        )
+
+
+def check_are_images(samples: Samples) -> None:
+    """Raise a ValueError unless the inputs are of shape (N, H, W, C)."""
+    if len(samples.shape) != 3:
+        raise ValueError(
+            f"The inputs have shape {batch_shape(samples.shape)}; give images of shape "
+            "(N, H, W, C)."
         )
 
 

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
 
-from ._checks import batch_shape, check_choice, check_count, check_seed
+from ._checks import check_choice, check_count, check_seed
 from ._gradients import (
     Inputs,
     Operator,
     Scorer,
     Targets,
     as_graph,
+    check_are_images,
     check_finite_inputs,
     differentiable_samples,
     make_gradient,
@@ -213,11 +214,7 @@ def taylor_residual(
     (2, 4, 2)
     """
     samples = differentiable_samples(model, inputs, targets, operator)
-    if len(samples.shape) != 3:
-        raise ValueError(
-            f"The inputs have shape "
-            f"{batch_shape(samples.shape)}; give images of shape (N, H, W, C)."
-        )
+    check_are_images(samples)
     check_choice("window", window, WINDOWS)
     check_seed(seed)
     for name, value in (("nb_samples", nb_samples), ("batch_size", batch_size)):

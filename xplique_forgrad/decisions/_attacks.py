@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -13,13 +14,11 @@ import pandas as pd
 import tensorflow as tf
 
 from .._checks import check_seed
-from .._gradients import Inputs, Targets, check_finite_inputs
+from .._gradients import Inputs, Targets
 from .._samples import Batch
 from ..filtering._checks import checked_sigma
 from ._margins import (
     Decision,
-    check_classes,
-    check_gradients,
     check_margins,
     checked_norms,
     make_decision,
@@ -204,15 +203,12 @@ def band_attack(
     places = np.array([[len(cutoffs) - 1, len(cutoffs)]])
     split = make_parts(decision.samples.shape, cutoffs, places)
     parts: list[tuple[np.ndarray, ...]] = []
-    for batch in decision.samples.batches(int(batch_size)):
-        check_finite_inputs(batch.inputs, batch.positions)
-        check_classes(batch.targets, batch.positions)
+    for batch, margins, gradients in decision.batches(int(batch_size)):
         labels = tf.constant(batch.targets)
-        margins, gradients = decision.margin_and_gradient(tf.constant(batch.inputs), labels)
-        check_gradients(gradients, batch.positions)
         is_right = np.asarray(margins) > 0
-        found = _smallest(decision, split, batch, is_right, largest, int(steps), nb_bisections)
-        norms = np.sqrt(np.sum(found**2, axis=(1, 2, 3)))
+        descend = partial(_descend, decision, split, int(steps))
+        found = _smallest(descend, batch, gradients, is_right, largest, int(nb_bisections))
+        norms = _norms(found)
         is_turned = norms > 0
         turned = [
             np.asarray(decision.margin(tf.constant(batch.inputs + one[0], tf.float32), labels)) <= 0
@@ -224,13 +220,16 @@ def band_attack(
     return BandAttack(low, high, float(largest), *map(np.concatenate, zip(*parts)))
 
 
+def _norms(maps: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.sum(maps**2, axis=(1, 2, 3)))
+
+
 def _smallest(
-    decision: Decision,
-    split: Callable[[tf.Tensor], tf.Tensor],
+    descend: Callable[[Batch, tf.Tensor, np.ndarray], np.ndarray],
     batch: Batch,
+    gradients: tf.Tensor,
     is_right: np.ndarray,
     largest: float,
-    steps: int,
     nb_bisections: int,
 ) -> np.ndarray:
     """Smallest perturbations found that turn the right decisions of a batch; 0 where none does."""
@@ -239,12 +238,12 @@ def _smallest(
     # the largest norm below those that turn the decision that does not, and the smallest that does
     below, above = (np.full(len(is_right), end) for end in (0.0, np.inf))
     limits = np.full(len(is_right), largest)
-    for _ in range(1 + int(nb_bisections)):
+    for _ in range(1 + nb_bisections):
         if not len(left):
             break
-        part = Batch(*(one[left] for one in (batch.positions, batch.inputs, batch.targets)))
-        found = _descend(decision, split, part, limits[left], steps)
-        norms = np.sqrt(np.sum(found**2, axis=(1, 2, 3)))
+        part = Batch(*(one[left] for one in batch))
+        found = descend(part, tf.gather(gradients, left), limits[left])
+        norms = _norms(found)
         is_turned = norms > 0
         best[left[is_turned]] = found[is_turned]
         # a descent may turn the decision well within its limit
@@ -263,29 +262,33 @@ def _smallest(
 def _descend(
     decision: Decision,
     split: Callable[[tf.Tensor], tf.Tensor],
-    batch: Batch,
-    limits: np.ndarray,
     steps: int,
+    batch: Batch,
+    gradients: tf.Tensor,
+    limits: np.ndarray,
 ) -> np.ndarray:
-    """Perturbations of these norms at most that turn the decisions; 0 where none does."""
+    """
+    Perturbations of these norms at most that turn the decisions; 0 where none does.
+
+    The gradients are those of the inputs as they are, where each descent begins.
+    """
     found = np.zeros(batch.inputs.shape)
     perturbations, left = found.copy(), np.arange(len(found))
-    for step in range(steps + 1):
+    for _ in range(steps):
+        sizes = limits[left, np.newaxis, np.newaxis, np.newaxis]
+        direction = unit(split(gradients)[0], tf.cast(gradients, tf.float64)).numpy()
+        perturbations = perturbations - _STEP / steps * sizes * direction
+        norms = _norms(perturbations)[:, np.newaxis, np.newaxis, np.newaxis]
+        perturbations = perturbations * np.minimum(1, sizes / np.maximum(norms, 1e-300))
         at = tf.constant(batch.inputs[left] + perturbations, tf.float32)
         margins, gradients = decision.margin_and_gradient(at, tf.constant(batch.targets[left]))
         check_margins(margins, batch.positions[left])
         is_turned = np.asarray(margins) <= 0
         found[left[is_turned]] = perturbations[is_turned]
         left, perturbations = left[~is_turned], perturbations[~is_turned]
-        if step == steps or not len(left):
-            return found
+        if not len(left):
+            break
         gradients = tf.boolean_mask(gradients, ~is_turned)
-        whole = tf.cast(gradients, tf.float64)
-        sizes = limits[left, np.newaxis, np.newaxis, np.newaxis]
-        perturbations = perturbations - _STEP / steps * sizes * unit(split(gradients)[0], whole)
-        perturbations = np.asarray(perturbations)
-        norms = np.sqrt(np.sum(perturbations**2, axis=(1, 2, 3), keepdims=True))
-        perturbations = perturbations * np.minimum(1, sizes / np.maximum(norms, 1e-300))
     return found
 
 

@@ -4,7 +4,8 @@ The margin of a decision, its gradient, the parts of a gradient in bands, and ra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -12,9 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from .._checks import batch_shape, check_count
-from .._gradients import Inputs, Scorer, Targets, as_graph, differentiable_samples
-from .._samples import Samples
+from .._checks import check_count
+from .._gradients import (
+    Inputs,
+    Scorer,
+    Targets,
+    as_graph,
+    batch_specs,
+    check_are_images,
+    check_finite_inputs,
+    differentiable_samples,
+    score_and_gradient,
+)
+from .._samples import Batch, Samples
 from ..filtering import forgrad_sweep, full_band_sigma
 
 # a part of a gradient that is this small, by its norm, is rounding
@@ -33,6 +44,16 @@ class Decision(NamedTuple):
         """The cutoff that keeps all frequencies of the inputs."""
         return full_band_sigma(self.samples.shape[:2])
 
+    def batches(self, size: int) -> Iterator[tuple[Batch, tf.Tensor, tf.Tensor]]:
+        """Checked batches, with the margins of their inputs and the gradients of these."""
+        for batch in self.samples.batches(size):
+            check_finite_inputs(batch.inputs, batch.positions)
+            _check_classes(batch.targets, batch.positions)
+            given = tf.constant(batch.inputs), tf.constant(batch.targets)
+            margins, gradients = self.margin_and_gradient(*given)
+            _check_gradients(gradients, batch.positions)
+            yield batch, margins, gradients
+
 
 def make_decision(model: keras.Model, inputs: Inputs, targets: Targets, **counts: Any) -> Decision:
     """
@@ -46,11 +67,7 @@ def make_decision(model: keras.Model, inputs: Inputs, targets: Targets, **counts
         If the model is not one of Keras.
     """
     samples = differentiable_samples(model, inputs, targets)
-    if len(samples.shape) != 3:
-        raise ValueError(
-            f"The inputs have shape {batch_shape(samples.shape)}; give images of shape "
-            "(N, H, W, C)."
-        )
+    check_are_images(samples)
     if samples.probe[1].shape[-1] < 2:
         raise ValueError(
             "The model has one output; a margin is between two classes or more. Give it a second "
@@ -65,17 +82,12 @@ def make_decision(model: keras.Model, inputs: Inputs, targets: Targets, **counts
         others = tf.where(targets > 0, -np.inf, outputs)
         return own - tf.reduce_max(others, axis=-1)
 
-    def margin_and_gradient(inputs, targets):
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            margins = margin(inputs, targets)
-        return margins, tape.gradient(margins, inputs)
-
-    specs = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in samples.probe]
-    return Decision(samples, as_graph(margin, specs), as_graph(margin_and_gradient, specs))
+    specs = batch_specs(samples)
+    both = as_graph(partial(score_and_gradient, margin), specs)
+    return Decision(samples, as_graph(margin, specs), both)
 
 
-def check_classes(targets: np.ndarray, positions: np.ndarray) -> None:
+def _check_classes(targets: np.ndarray, positions: np.ndarray) -> None:
     """Raise a ValueError unless each target is one-hot."""
     are_one_hot = np.isin(targets, (0, 1)).all(axis=-1) & (targets.sum(axis=-1) == 1)
     if not are_one_hot.all():
@@ -85,7 +97,7 @@ def check_classes(targets: np.ndarray, positions: np.ndarray) -> None:
         )
 
 
-def check_gradients(gradients: Any, positions: np.ndarray) -> None:
+def _check_gradients(gradients: Any, positions: np.ndarray) -> None:
     """Raise a ValueError unless there is a gradient, of finite numbers that are not all 0."""
     if gradients is None:
         raise ValueError(

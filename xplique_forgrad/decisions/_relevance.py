@@ -15,14 +15,12 @@ import pandas as pd
 import tensorflow as tf
 
 from .._checks import check_seed
-from .._gradients import Inputs, Targets, check_finite_inputs
+from .._gradients import Inputs, Targets
 from .._samples import Batch
 from .._statistics import standard_error
 from ..filtering._checks import checked_sigma
 from ._margins import (
     Decision,
-    check_classes,
-    check_gradients,
     check_margins,
     checked_norms,
     make_decision,
@@ -256,12 +254,7 @@ def decision_relevance(
     )
     split = make_parts(decision.samples.shape, cutoffs, places)
     found: list[tuple[np.ndarray, ...]] = []
-    for batch in decision.samples.batches(int(batch_size)):
-        check_finite_inputs(batch.inputs, batch.positions)
-        check_classes(batch.targets, batch.positions)
-        here = tf.constant(batch.inputs), tf.constant(batch.targets)
-        margins, gradients = decision.margin_and_gradient(*here)
-        check_gradients(gradients, batch.positions)
+    for batch, margins, gradients in decision.batches(int(batch_size)):
         whole = tf.cast(gradients, tf.float64)[tf.newaxis]
         parts = split(gradients)
         energy = tf.reduce_sum(parts**2, [2, 3, 4]) / tf.reduce_sum(whole**2, [2, 3, 4])
