@@ -148,7 +148,7 @@ class DecisionRelevance:
 
     def plot(self, ax: Any = None) -> Any:
         """
-        Draw the change of the margin by octave, beside that by random directions.
+        Draw the fall of the margin by whole octave, -change, beside that by random directions.
 
         Parameters
         ----------
